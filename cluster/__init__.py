@@ -1,0 +1,1 @@
+"""KubeRay: the same recipe on Kubernetes."""

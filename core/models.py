@@ -1,0 +1,87 @@
+"""Where a model comes from: `embedded://NAME`, a local folder, an object store or a hub id."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from pyarrow import fs
+
+from core.errors import UseError, WorkError
+from core.identity import content_id, folder_digest
+
+EMBEDDED = "embedded://"
+
+
+def cache_folder() -> Path:
+    """Where converted and fetched models are kept: $STILLHOUSE_CACHE, or ~/.cache/stillhouse."""
+    return Path(os.environ.get("STILLHOUSE_CACHE", Path.home() / ".cache" / "stillhouse"))
+
+
+def model_folder(name: str) -> Path:
+    """A model as a Hugging Face folder on this machine, made or fetched where it is not there yet.
+
+    Args:
+        name: `embedded://NAME`, a local folder, a URL such as s3://bucket/model, or a hub id.
+
+    Raises:
+        UseError: There is no such model.
+        WorkError: It could not be fetched.
+    """
+    if name.startswith(EMBEDDED):
+        from core.embedded import embedded_folder
+
+        return embedded_folder(name.removeprefix(EMBEDDED), cache_folder())
+    if "://" in name:
+        return _fetch_folder(name)
+    if Path(name).is_dir():
+        return Path(name).resolve()
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        return _fetch_from_hub(name)
+    raise UseError(
+        f"model '{name}'",
+        "it is neither an embedded model, nor a folder, a URL or a hub id.",
+        "Write embedded://NAME, a path, s3://..., or owner/name.",
+    )
+
+
+def model_revision(name: str) -> str:
+    """A hash of the model's files: what a row's id says about the model that made it."""
+    if name.startswith(EMBEDDED):
+        from core.embedded import embedded_revision
+
+        return embedded_revision(name.removeprefix(EMBEDDED))
+    folder = model_folder(name)
+    if folder.parent.name == "snapshots":  # a hub snapshot's folder is named by its commit
+        return folder.name
+    return folder_digest(folder)
+
+
+def _fetch_folder(url: str) -> Path:
+    target = cache_folder() / "fetched" / content_id(url)
+    if not target.is_dir():
+        part = target.with_suffix(f".part{os.getpid()}")
+        try:
+            system, path = fs.FileSystem.from_uri(url)
+            fs.copy_files(path, str(part), source_filesystem=system)
+        except OSError as error:
+            raise WorkError(f"model '{url}'", f"it could not be fetched: {error}.", "") from error
+        part.rename(target)
+    return target
+
+
+def _fetch_from_hub(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        # Only safetensors: a pickle can run code when it is loaded.
+        patterns = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+        return Path(snapshot_download(name, allow_patterns=patterns))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise WorkError(
+            f"model '{name}'",
+            f"the hub did not give it: {type(error).__name__}.",
+            "Check the name, the network and HF_TOKEN, or name a local folder.",
+        ) from error

@@ -1,0 +1,68 @@
+"""The price book: what a device-hour and a token cost. What it does not hold stays unknown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+from pydantic import Field, ValidationError
+
+from core.errors import UseError
+from core.recipe import Section
+
+BUILT_IN = Path(__file__).parent / "prices.yaml"
+"""The price book that comes with Stillhouse; every figure names its source and its date."""
+
+
+class DevicePrice(Section):
+    """What an hour of one device costs."""
+
+    per_hour: float = Field(ge=0)
+    """Money for one hour of one device."""
+    source: str
+    """Where the figure comes from, with its date."""
+
+
+class TokenPrice(Section):
+    """What an endpoint charges."""
+
+    input_per_million: float = Field(ge=0)
+    """Money for a million prompt tokens."""
+    output_per_million: float = Field(ge=0)
+    """Money for a million generated tokens."""
+    source: str
+    """Where the figure comes from, with its date."""
+
+
+class PriceBook(Section):
+    """Prices by the names that recipes use."""
+
+    currency: str = Field(pattern=r"^[A-Z]{3}$")
+    """ISO 4217 code."""
+    devices: dict[str, DevicePrice] = {}
+    """By the `kind` of a recipe's device."""
+    tokens: dict[str, TokenPrice] = {}
+    """By the model name that an endpoint is asked for."""
+
+    def device_money(self, kind: str, device_seconds: float) -> float | None:
+        """Money for device-seconds of a kind; None where the book has no price for it."""
+        price = self.devices.get(kind)
+        return None if price is None else price.per_hour * device_seconds / 3600
+
+
+def load_prices(file: Path) -> PriceBook:
+    """Read a price book.
+
+    Raises:
+        UseError: The file is not a price book; the message names the key.
+    """
+    try:
+        return PriceBook.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UseError(str(file), f"this is not YAML: {error}.", "Mend the syntax.") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(step) for step in first["loc"])
+        raise UseError(
+            f"{file}, {key}", f"{first['msg']}.", f"See {BUILT_IN} for the form."
+        ) from None

@@ -1,0 +1,227 @@
+"""Reading a recipe: YAML with line numbers, profiles, `--set`, and errors that name the line."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from core.errors import UseError
+from core.recipe import LoadedRecipe, Recipe
+
+type_of_path = tuple[str | int, ...]
+"""A key's place in the recipe: ("students", "minilm", "train", "epochs")."""
+
+
+@dataclass
+class _Document:
+    """A recipe's plain data, and where each of its keys stands."""
+
+    data: dict[str, Any]
+    places: dict[type_of_path, str] = field(default_factory=dict)
+
+    def place(self, path: type_of_path) -> str:
+        """The place of a key, or of the nearest section around it."""
+        for length in range(len(path), 0, -1):
+            if path[:length] in self.places:
+                return self.places[path[:length]]
+        return self.places[()]
+
+
+def load_recipe(
+    file: Path,
+    model_of: Callable[[str], type[Recipe]],
+    profile: str | None = None,
+    settings: Iterable[str] = (),
+) -> LoadedRecipe:
+    """Read a recipe, apply a profile and then `--set` changes, and check it.
+
+    Args:
+        file: The YAML file.
+        model_of: Gives the recipe model of a method's name; raises KeyError with the known names.
+        profile: Name of an overlay under the file's own `profiles:`.
+        settings: Changes such as `students.minilm.train.epochs=3`; values are YAML.
+
+    Raises:
+        UseError: The first thing that is wrong, with its line, and what would be right.
+    """
+    document = _read(file)
+    profiles = document.data.pop("profiles", {})
+    if profile is not None:
+        if not isinstance(profiles, dict) or profile not in profiles:
+            known = ", ".join(profiles) or "none"
+            raise UseError(
+                str(file), f"there is no profile '{profile}'.", f"It has these profiles: {known}."
+            )
+        _merge(document, profiles[profile], ("profiles", profile), ())
+    for setting in settings:
+        _set(document, setting)
+
+    method = document.data.get("method")
+    try:
+        model = model_of(method) if isinstance(method, str) else Recipe
+    except KeyError as error:
+        raise UseError(
+            document.place(("method",)),
+            f"there is no method '{method}'.",
+            f"The methods are: {', '.join(error.args[0])}.",
+        ) from None
+    try:
+        recipe = model.model_validate(document.data)
+    except ValidationError as error:
+        raise _explain(error.errors()[0], document, model) from None
+    loaded = LoadedRecipe(recipe=recipe, folder=file.parent.resolve())
+    for key, name in recipe.files().items():
+        if not loaded.path(name).is_file():
+            raise UseError(
+                document.place(tuple(key.split("."))),
+                f"{key} names a file that does not exist: {loaded.path(name)}.",
+                "Paths start from the recipe's folder.",
+            )
+    return loaded
+
+
+def _read(file: Path) -> _Document:
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UseError(str(file), "there is no such recipe.", "Check the path.") from None
+    except IsADirectoryError:
+        raise UseError(str(file), "this is a folder.", "Name a YAML file in it.") from None
+    except PermissionError:
+        raise UseError(str(file), "it may not be read.", "Give yourself read access.") from None
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise UseError(
+            f"{file}, line {line}", "this is not UTF-8 text.", "Save the file as UTF-8."
+        ) from None
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f"{file}, line {mark.line + 1}" if mark else str(file)
+        raise UseError(place, f"this is not YAML: {error.problem}.", "Mend the syntax.") from None
+    except yaml.YAMLError as error:
+        raise UseError(str(file), f"this is not YAML: {error}.", "Mend the syntax.") from None
+    if not isinstance(root, yaml.MappingNode):
+        raise UseError(
+            str(file), "a recipe is a mapping of keys to values.", "Start from recipes/demo.yaml."
+        )
+    document = _Document({}, {(): str(file)})
+    document.data = _construct(root, (), file, document.places)
+    return document
+
+
+def _construct(
+    node: yaml.Node, path: type_of_path, file: Path, places: dict[type_of_path, str]
+) -> Any:
+    """Build plain data from a YAML node and note the line of every key."""
+    if isinstance(node, yaml.MappingNode):
+        mapping: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key = str(key_node.value)
+            place = f"{file}, line {key_node.start_mark.line + 1}"
+            if key in mapping:
+                raise UseError(place, f"'{key}' stands here twice.", "Keep one of the two.")
+            places[(*path, key)] = place
+            mapping[key] = _construct(value_node, (*path, key), file, places)
+        return mapping
+    if isinstance(node, yaml.SequenceNode):
+        items = []
+        for index, item in enumerate(node.value):
+            places[(*path, index)] = f"{file}, line {item.start_mark.line + 1}"
+            items.append(_construct(item, (*path, index), file, places))
+        return items
+    return yaml.SafeLoader("").construct_object(node)
+
+
+def _merge(document: _Document, overlay: Any, source: type_of_path, target: type_of_path) -> None:
+    """Lay an overlay over the document, key by key; a list or a plain value replaces the old."""
+    here = document.data
+    for key in target:
+        here = here[key]
+    for key, value in overlay.items():
+        path = (*target, key)
+        document.places[path] = document.place((*source, key))
+        if isinstance(value, dict) and isinstance(here.get(key), dict):
+            _merge(document, value, (*source, key), path)
+        else:
+            here[key] = value
+            # Everything below came from the overlay too.
+            for known in [p for p in document.places if p[: len(source) + 1] == (*source, key)]:
+                document.places[(*path, *known[len(source) + 1 :])] = document.places[known]
+
+
+def _set(document: _Document, setting: str) -> None:
+    key, equals, text = setting.partition("=")
+    place = f"--set {setting}"
+    if not equals or not key.strip():
+        raise UseError(place, "this is not KEY=VALUE.", "Write --set students.NAME.train.epochs=3.")
+    steps: list[str | int] = [int(s) if s.isdigit() else s for s in key.strip().split(".")]
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise UseError(place, "the value is not YAML.", "Quote it.") from None
+    here: Any = document.data
+    for step in steps[:-1]:
+        if isinstance(here, dict):
+            here = here.setdefault(str(step), {})
+        elif isinstance(here, list) and isinstance(step, int) and step < len(here):
+            here = here[step]
+        else:
+            raise UseError(place, f"there is no '{step}' to go into.", "Check the key.")
+    last = steps[-1]
+    if isinstance(here, list) and isinstance(last, int) and last < len(here):
+        here[last] = value
+    elif isinstance(here, dict):
+        last = str(last)
+        here[last] = value
+    else:
+        raise UseError(place, f"there is no '{last}' to set.", "Check the key.")
+    document.places[tuple(str(s) if not isinstance(s, int) else s for s in steps)] = place
+
+
+def _explain(error: ErrorDetails, document: _Document, model: type[BaseModel]) -> UseError:
+    """Turn pydantic's first error into one message with the line, the key and the mend."""
+    path = error["loc"]
+    key = ".".join(str(step) for step in path) or "the recipe"
+    if error["type"] == "extra_forbidden":
+        known = _fields_at(model, path[:-1])
+        close = difflib.get_close_matches(str(path[-1]), known, n=1)
+        mend = f"Did you mean '{close[0]}'?" if close else f"Known keys: {', '.join(known)}."
+        return UseError(document.place(path), f"'{key}' is not a key that a recipe has.", mend)
+    if error["type"] == "missing":
+        return UseError(document.place(path), f"'{key}' is missing.", "Add it.")
+    if error["type"] == "too_short" and path and path[-1] == "choices":
+        return UseError(
+            document.place(path),
+            f"'{key}' has {len(error['input'])} choice(s); there is nothing to choose.",
+            "Give at least two.",
+        )
+    found = f" It is {error['input']!r}." if isinstance(error["input"], (str, int, float)) else ""
+    cause = error["msg"].removeprefix("Value error, ")
+    mend = f"Change it.{found}"
+    if error["type"] == "string_type" and isinstance(error["input"], bool):
+        mend = "YAML reads yes, no, on and off as true and false: put it in quotes."
+    return UseError(document.place(path), f"'{key}' is not right: {cause}.", mend)
+
+
+def _fields_at(model: type[BaseModel], path: type_of_path) -> list[str]:
+    """The keys that a section knows, following the path through dictionaries of sections."""
+    here: Any = model
+    for step in path:
+        if isinstance(here, type) and issubclass(here, BaseModel):
+            here = here.model_fields[str(step)].annotation
+        else:  # dict[Name, Section] or list[Section]: the section is the last argument
+            here = next((a for a in reversed(get_args(here)) if isinstance(a, type)), None)
+        options = [a for a in get_args(here) if isinstance(a, type) and issubclass(a, BaseModel)]
+        if not (isinstance(here, type) and issubclass(here, BaseModel)) and len(options) == 1:
+            if getattr(here, "__origin__", None) not in (dict, list):
+                here = options[0]
+    return list(here.model_fields) if isinstance(here, type) and issubclass(here, BaseModel) else []

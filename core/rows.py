@@ -1,0 +1,108 @@
+"""The contract between rooms: the Arrow schema of every dataset in a run.
+
+Units and sources stand beside each column. Numbers that a loss or a price is computed from are
+plain float32 or int64 lists, never pickled objects, so that any Parquet reader can check them.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+_strings = pa.list_(pa.string())
+_floats = pa.list_(pa.float32())
+
+
+def _required(name: str, kind: pa.DataType) -> pa.Field:
+    return pa.field(name, kind, nullable=False)
+
+
+TASK = pa.schema(
+    [
+        _required("id", pa.string()),  # content hash of question and choices
+        _required("question", pa.string()),
+        _required("choices", _strings),
+        pa.field("answer", pa.int32()),  # index into choices; null where nobody knows it
+        pa.field("difficulty", pa.string()),  # the evaluation file's own word, if it has one
+    ]
+)
+"""Labelled rows that a person wrote: the examples and the evaluation set."""
+
+USAGE = pa.struct(
+    [
+        _required("requests", pa.int32()),
+        _required("tokens_in", pa.int32()),  # prompt tokens, cached ones included
+        _required("tokens_cached", pa.int32()),  # prompt tokens that the prefix cache answered
+        _required("tokens_out", pa.int32()),
+    ]
+)
+"""What a row cost its teacher, counted by the engine."""
+
+GENERATED = pa.schema(
+    [
+        _required("id", pa.string()),  # hash of prompt version, model revision, sampling, sample
+        _required("teacher", pa.string()),
+        _required("mode", pa.string()),  # how it was generated: decomposed or json
+        _required("question", pa.string()),
+        _required("choices", _strings),
+        _required("intended", pa.int32()),  # index of the choice that the teacher was to write for
+        _required("usage", USAGE),
+    ]
+)
+"""Items that a teacher wrote, as it wrote them."""
+
+SCORED = pa.schema(
+    [
+        _required("id", pa.string()),  # hash of item, prompt version, model revision, settings
+        _required("item", pa.string()),  # id of the generated or task row
+        _required("teacher", pa.string()),
+        _required("question", pa.string()),
+        _required("choices", _strings),
+        pa.field("intended", pa.int32()),  # of a generated item
+        # Natural-log probability of each choice's label over the whole vocabulary, one prefill,
+        # before any temperature; the mean over the prompt's orders where there are several.
+        _required("logprobs", _floats),
+        # The same after subtracting the labels' log-probabilities for inputs without content
+        # (contextual calibration, Zhao et al. 2021).
+        _required("calibrated", _floats),
+        _required("usage", USAGE),
+    ]
+)
+"""Choice scores of a teacher."""
+
+TRAINING = pa.schema(
+    [
+        _required("id", pa.string()),
+        _required("question", pa.string()),
+        _required("choices", _strings),
+        pa.field("answer", pa.int32()),  # hard label, index into choices
+        pa.field("logits", _floats),  # teacher's scores before the student's temperature, or null
+        _required("weight", pa.float32()),  # of the row in the loss
+        _required("source", pa.string()),  # example, decomposed or json
+    ]
+)
+"""What a student learns from."""
+
+PREDICTION = pa.schema(
+    [
+        _required("id", pa.string()),  # of the task row
+        _required("model", pa.string()),
+        _required("question", pa.string()),
+        _required("choices", _strings),
+        _required("answer", pa.int32()),  # the label that a person gave
+        _required("predicted", pa.int32()),
+        _required("probabilities", _floats),  # sum to 1 over the choices
+        pa.field("difficulty", pa.string()),
+    ]
+)
+"""Answers to the evaluation rows."""
+
+REJECTED = pa.schema(
+    [
+        _required("id", pa.string()),
+        _required("stage", pa.string()),
+        _required("reason", pa.string()),  # a short fixed word, to be counted
+        _required("detail", pa.string()),  # one sentence for a person
+        _required("original", pa.string()),  # the row as JSON, bytes as \\x escapes
+    ]
+)
+"""Rows that a stage could not use: one table, whatever the stage."""

@@ -1,0 +1,254 @@
+"""A run: a folder, local or on object storage, in which every stage commits by a manifest.
+
+    recipe.yaml                       the resolved recipe
+    run.json                          what each stage was made from, for `status` and the report
+    stages/<stage>/<work>/rows/       one Parquet file per committed shard
+    stages/<stage>/<work>/rejected/   rows that the shard could not use
+    stages/<stage>/<work>/manifest.json
+    ledger/<stage>.<attempt>.json     what every attempt used
+    logs/                             other libraries' output
+
+`<work>` is the fingerprint of what decides each row (prompts, model revision, sampling), not of
+how many rows are wanted: more rows later re-use the ones that are there. A shard is committed when
+its rows file has its final name, which it gets in one atomic step.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pyarrow import fs
+
+from core.errors import StillhouseError, UseError, WorkError
+
+WORK_LENGTH = 12
+"""Characters of a fingerprint that name its folder."""
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder on any pyarrow file system. Writes appear whole or not at all."""
+
+    location: str
+    """A local path, or a URL such as s3://bucket/runs/demo."""
+
+    def __post_init__(self) -> None:
+        if "://" not in self.location:
+            object.__setattr__(self, "location", str(Path(self.location).absolute()))
+
+    @property
+    def local(self) -> Path | None:
+        """The path on this machine, or None on object storage."""
+        return None if "://" in self.location else Path(self.location)
+
+    def child(self, *names: str) -> Folder:
+        """The folder below this one."""
+        return Folder("/".join((self.location.rstrip("/"), *names)))
+
+    def _open(self) -> tuple[fs.FileSystem, str]:
+        if self.local is not None:
+            return fs.LocalFileSystem(), self.location
+        system, path = fs.FileSystem.from_uri(self.location)
+        return system, path
+
+    def names(self) -> list[str]:
+        """Names of the files in this folder, sorted; empty where there is no folder."""
+        system, path = self._open()
+        found = system.get_file_info(fs.FileSelector(path, allow_not_found=True))
+        # A name with a dot in front is a write that a kill cut short.
+        return sorted(f.base_name for f in found if f.is_file and f.base_name[0] != ".")
+
+    def has(self, name: str) -> bool:
+        """Whether a file of this name is committed."""
+        system, path = self._open()
+        return system.get_file_info(f"{path}/{name}").is_file
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write one file in one atomic step."""
+        system, path = self._open()
+        try:
+            system.create_dir(path, recursive=True)
+            if isinstance(system, fs.LocalFileSystem):
+                part = f"{path}/.{name}.{uuid.uuid4().hex}"
+                try:
+                    with open(part, "wb") as stream:
+                        stream.write(content)
+                        stream.flush()
+                        os.fsync(stream.fileno())
+                    os.replace(part, f"{path}/{name}")
+                except BaseException:
+                    Path(part).unlink(missing_ok=True)
+                    raise
+            else:  # an object appears when its upload is closed
+                with system.open_output_stream(f"{path}/{name}") as stream:
+                    stream.write(content)
+        except OSError as error:
+            raise _explain_write(f"{self.location}/{name}", error) from error
+
+    def read(self, name: str) -> bytes:
+        """Read one whole file."""
+        system, path = self._open()
+        with system.open_input_stream(f"{path}/{name}") as stream:
+            return bytes(stream.read())
+
+    def write_json(self, name: str, content: Any) -> None:
+        """Write readable JSON in one atomic step."""
+        text = json.dumps(content, indent=2, ensure_ascii=False)
+        self.write(name, (text + "\n").encode())
+
+    def read_json(self, name: str) -> Any:
+        """Read a JSON file."""
+        return json.loads(self.read(name))
+
+    def write_table(self, name: str, table: pa.Table) -> None:
+        """Write one Parquet file in one atomic step."""
+        buffer = pa.BufferOutputStream()
+        pq.write_table(table, buffer, compression="zstd")
+        self.write(name, buffer.getvalue().to_pybytes())
+
+    def read_table(self, name: str, columns: list[str] | None = None) -> pa.Table:
+        """Read one Parquet file."""
+        system, path = self._open()
+        with system.open_input_file(f"{path}/{name}") as stream:
+            return pq.read_table(stream, columns=columns)
+
+
+def _explain_write(place: str, error: OSError) -> StillhouseError:
+    """Turn the operating system's word on a failed write into ours."""
+    kept = "What was committed before is safe; run the same command again afterwards."
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return WorkError(place, "the disk is full.", f"Free some space. {kept}")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return UseError(place, "there is no permission to write here.", "Choose another --run.")
+    if error.errno in (errno.ENOTDIR, errno.EEXIST):
+        return UseError(place, "a file stands where a folder must be.", "Choose another --run.")
+    return WorkError(place, f"it could not be written: {error}.", kept)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a finished stage made, and from what."""
+
+    stage: str
+    fingerprint: str
+    """Of everything that the stage was made from, the number of rows included."""
+    made_from: dict[str, Any]
+    """The readable content of the fingerprint, so that a difference can be shown."""
+    shards: list[str]
+    """Keys of the shards that belong to this stage; others in the folder are spare."""
+    rows: int
+    rejected: dict[str, int]
+    """Rejected rows by reason."""
+    facts: dict[str, Any] = field(default_factory=dict)
+    """Figures that the stage found, for the stages after it and for the report."""
+    committed: str = ""
+    """UTC time, ISO 8601."""
+
+
+@dataclass(frozen=True)
+class StageFolder:
+    """The place where one stage's work is kept."""
+
+    stage: str
+    folder: Folder
+
+    @property
+    def rows(self) -> Folder:
+        """Committed shards, one Parquet file each."""
+        return self.folder.child("rows")
+
+    @property
+    def rejected(self) -> Folder:
+        """Rejected rows, one Parquet file per shard that has any."""
+        return self.folder.child("rejected")
+
+    def commit_shard(self, key: str, rows: pa.Table, rejected: pa.Table) -> None:
+        """Commit one shard: its rejected rows first, then its rows, which make it count."""
+        if rejected.num_rows:
+            self.rejected.write_table(f"{key}.parquet", rejected)
+        self.rows.write_table(f"{key}.parquet", rows)
+
+    def committed_shards(self) -> set[str]:
+        """Keys of all shards that are there, also from earlier attempts."""
+        return {name.removesuffix(".parquet") for name in self.rows.names()}
+
+    def commit(self, manifest: Manifest) -> Manifest:
+        """Write the manifest: from here on the stage is done."""
+        stamped = Manifest(**{**asdict(manifest), "committed": datetime.now(UTC).isoformat()})
+        self.folder.write_json("manifest.json", asdict(stamped))
+        return stamped
+
+    def manifest(self) -> Manifest | None:
+        """The manifest, or None while the stage is not done."""
+        if not self.folder.has("manifest.json"):
+            return None
+        return Manifest(**self.folder.read_json("manifest.json"))
+
+    def read(self, columns: list[str] | None = None) -> pa.Table:
+        """All rows of the finished stage, in the order of its shards."""
+        return _concat(self.iter_shards(columns))
+
+    def iter_shards(self, columns: list[str] | None = None) -> Iterator[pa.Table]:
+        """The rows of the finished stage, a shard at a time."""
+        manifest = self.manifest()
+        if manifest is None:
+            raise WorkError(self.folder.location, "this stage is not done.", "Run it first.")
+        for key in manifest.shards:
+            yield self.rows.read_table(f"{key}.parquet", columns)
+
+    def read_rejected(self) -> pa.Table:
+        """All rejected rows of the finished stage; an empty table where there are none."""
+        from core.rows import REJECTED
+
+        manifest = self.manifest()
+        shards = set(manifest.shards) if manifest else set()
+        names = [n for n in self.rejected.names() if n.removesuffix(".parquet") in shards]
+        tables = [self.rejected.read_table(name) for name in names]
+        return pa.concat_tables(tables) if tables else REJECTED.empty_table()
+
+
+def _concat(tables: Iterator[pa.Table]) -> pa.Table:
+    return pa.concat_tables(list(tables))
+
+
+def count_by_reason(rejected: pa.Table) -> dict[str, int]:
+    """Rejected rows by reason, most frequent first."""
+    counts = pc.value_counts(rejected["reason"]).to_pylist()
+    return {c["values"]: c["counts"] for c in sorted(counts, key=lambda c: -c["counts"])}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder and what stands in it."""
+
+    folder: Folder
+
+    def stage(self, name: str, work: str) -> StageFolder:
+        """The folder of a stage's work, by the fingerprint of that work."""
+        return StageFolder(name, self.folder.child("stages", name, work[:WORK_LENGTH]))
+
+    @property
+    def ledger(self) -> Folder:
+        """What every attempt used."""
+        return self.folder.child("ledger")
+
+    def state(self) -> dict[str, Any] | None:
+        """The content of run.json, or None where nothing has run."""
+        return self.folder.read_json("run.json") if self.folder.has("run.json") else None
+
+    def finished_stages(self) -> dict[str, StageFolder]:
+        """The stages of the run's present recipe that are done, in their order."""
+        state = self.state() or {"stages": {}}
+        found = {name: self.stage(name, work) for name, work in state["stages"].items()}
+        return {name: folder for name, folder in found.items() if folder.manifest() is not None}

@@ -1,0 +1,71 @@
+"""What the workflow hands to a room's stage function, and what it gets back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from core.ledger import Entry
+from core.recipe import LoadedRecipe
+from core.run import StageFolder
+from core.teacher import Engine
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a stage is; shown live, and never stored."""
+
+    done: int
+    total: int
+    unit: str = "rows"
+    tokens: int = 0
+    """Tokens that the stage has put through an engine so far, in and out."""
+    device: str = ""
+    """Kind of the device held, to price the time while it passes."""
+    device_seconds: float = 0.0
+    """Device-seconds held so far."""
+
+
+@dataclass(frozen=True)
+class StageContext:
+    """Everything that a stage function may use."""
+
+    stage: StageFolder
+    """Where its output goes; may hold committed shards of an earlier attempt."""
+    recipe: LoadedRecipe
+    settings: dict[str, Any]
+    """The stage's own settings, as its method laid them out."""
+    inputs: dict[str, StageFolder]
+    """Finished stages that it reads, by the role that its method gave them."""
+    engine: Callable[[str], Engine]
+    """The running engine of a teacher by its name in the recipe, started when first asked for."""
+    model: Callable[[str], Path]
+    """The folder of a model by its name in the recipe, fetched or converted when first asked for."""
+    attempt: str
+    """Names this try in the ledger."""
+    write_entry: Callable[[Entry], None]
+    """Puts what the attempt has used so far into the ledger."""
+    show: Callable[[Progress], None]
+    """Shows how far the stage is."""
+    logs: Path
+    """A folder on this machine for the output of other libraries."""
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """What a stage function made; the workflow turns it into the manifest."""
+
+    shards: list[str]
+    rows: int
+    rejected: dict[str, int] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+class StageFunction(Protocol):
+    """The one form of every room's entry points."""
+
+    def __call__(self, context: StageContext) -> StageResult:
+        """Do what is not yet committed and return what is there."""
+        ...

@@ -1,0 +1,76 @@
+"""What a teacher is asked and what it answers, whatever engine is behind it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a completion is drawn."""
+
+    max_tokens: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    stop: tuple[str, ...] = ()
+    json_schema: dict[str, Any] | None = None
+    """The completion is held to this schema by structured decoding."""
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Tokens and requests, as counted by the engine."""
+
+    requests: int = 0
+    tokens_in: int = 0
+    tokens_cached: int = 0
+    tokens_out: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.requests + other.requests,
+            self.tokens_in + other.tokens_in,
+            self.tokens_cached + other.tokens_cached,
+            self.tokens_out + other.tokens_out,
+        )
+
+
+@dataclass(frozen=True)
+class Completion:
+    """Text that a teacher wrote, or the reason why it could not."""
+
+    text: str
+    usage: Usage
+    finish: str
+    """`stop`, `length`, or `error`."""
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class LabelScores:
+    """Natural-log probabilities of single-token labels as the next token."""
+
+    logprobs: list[float]
+    """One per label, over the whole vocabulary; empty after an error."""
+    usage: Usage = field(default_factory=Usage)
+    error: str = ""
+
+
+class Engine(Protocol):
+    """A teacher that runs. Calls are coroutines, to keep many requests in flight."""
+
+    async def complete(
+        self, prompt: str, sampling: Sampling, seed: int | None = None
+    ) -> Completion:
+        """Write on from a prompt."""
+        ...
+
+    async def score_labels(self, prompt: str, labels: list[str]) -> LabelScores:
+        """Score single-token labels as the next token after a prompt, in one prefill.
+
+        Raises:
+            UseError: A label is not exactly one token in this place.
+        """
+        ...

@@ -1,0 +1,1 @@
+"""Ray Serve: the student as an endpoint, and what it costs beside its teacher."""

@@ -1,0 +1,1 @@
+"""Ray Train and DeepSpeed: from teacher data to a student."""
