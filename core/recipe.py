@@ -51,21 +51,6 @@ class Task(Section):
         return self
 
 
-class Replicas(Section):
-    """How many copies of a teacher's engine run side by side."""
-
-    min: int = Field(default=1, ge=1)
-    """Engines that are kept while there is work."""
-    max: int = Field(default=1, ge=1)
-    """Engines at most; between the two, the pool follows the work."""
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.max < self.min:
-            raise ValueError(f"max ({self.max}) is below min ({self.min})")
-        return self
-
-
 class Device(Section):
     """The hardware of one engine, one training worker or one serving replica."""
 
@@ -93,8 +78,8 @@ class Teacher(Section):
     """Engine arguments, handed to vLLM as they are (`max_model_len`, `dtype`, ...)."""
     environment: dict[str, str] = {}
     """Environment variables of the engine's process."""
-    replicas: Replicas = Replicas()
-    """How many engines."""
+    replicas: int = Field(default=1, ge=1)
+    """Engines that run side by side."""
     device: Device = Device()
     """What one engine runs on."""
 
@@ -113,6 +98,9 @@ class Train(Section):
 
     epochs: int = Field(default=5, ge=1)
     """Passes over the training rows."""
+    min_steps: int = Field(default=1, ge=1)
+    """Optimizer steps at least: epochs are repeated until then, so that few rows train as long as
+    many."""
     batch_size: int = Field(default=16, ge=1)
     """Rows per optimizer step, over all workers together."""
     learning_rate: float = Field(default=5e-5, gt=0)
@@ -153,7 +141,7 @@ class Serve(Section):
 
     port: int = Field(default=8000, ge=0, le=65535)
     """Port on this machine; 0 takes a free one."""
-    replicas: Replicas = Replicas()
+    replicas: int = Field(default=1, ge=1)
     """Student replicas."""
     device: Device = Device()
     """What one replica runs on."""

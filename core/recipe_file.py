@@ -15,7 +15,7 @@ from pydantic_core import ErrorDetails
 from core.errors import UseError
 from core.recipe import LoadedRecipe, Recipe
 
-type_of_path = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
 """A key's place in the recipe: ("students", "minilm", "train", "epochs")."""
 
 
@@ -24,9 +24,9 @@ class _Document:
     """A recipe's plain data, and where each of its keys stands."""
 
     data: dict[str, Any]
-    places: dict[type_of_path, str] = field(default_factory=dict)
+    places: dict[KeyPath, str] = field(default_factory=dict)
 
-    def place(self, path: type_of_path) -> str:
+    def place(self, path: KeyPath) -> str:
         """The place of a key, or of the nearest section around it."""
         for length in range(len(path), 0, -1):
             if path[:length] in self.places:
@@ -118,9 +118,7 @@ def _read(file: Path) -> _Document:
     return document
 
 
-def _construct(
-    node: yaml.Node, path: type_of_path, file: Path, places: dict[type_of_path, str]
-) -> Any:
+def _construct(node: yaml.Node, path: KeyPath, file: Path, places: dict[KeyPath, str]) -> Any:
     """Build plain data from a YAML node and note the line of every key."""
     if isinstance(node, yaml.MappingNode):
         mapping: dict[str, Any] = {}
@@ -141,11 +139,11 @@ def _construct(
     return yaml.SafeLoader("").construct_object(node)
 
 
-def _merge(document: _Document, overlay: Any, source: type_of_path, target: type_of_path) -> None:
+def _merge(document: _Document, overlay: Any, source: KeyPath, target: KeyPath) -> None:
     """Lay an overlay over the document, key by key; a list or a plain value replaces the old."""
-    here = document.data
-    for key in target:
-        here = here[key]
+    here: Any = document.data
+    for step in target:
+        here = here[step]
     for key, value in overlay.items():
         path = (*target, key)
         document.places[path] = document.place((*source, key))
@@ -212,16 +210,20 @@ def _explain(error: ErrorDetails, document: _Document, model: type[BaseModel]) -
     return UseError(document.place(path), f"'{key}' is not right: {cause}.", mend)
 
 
-def _fields_at(model: type[BaseModel], path: type_of_path) -> list[str]:
-    """The keys that a section knows, following the path through dictionaries of sections."""
-    here: Any = model
+def _fields_at(model: type[BaseModel], path: KeyPath) -> list[str]:
+    """The keys that the section at a path knows; empty where the path leads to none."""
+    section: type[BaseModel] | None = model
     for step in path:
-        if isinstance(here, type) and issubclass(here, BaseModel):
-            here = here.model_fields[str(step)].annotation
-        else:  # dict[Name, Section] or list[Section]: the section is the last argument
-            here = next((a for a in reversed(get_args(here)) if isinstance(a, type)), None)
-        options = [a for a in get_args(here) if isinstance(a, type) and issubclass(a, BaseModel)]
-        if not (isinstance(here, type) and issubclass(here, BaseModel)) and len(options) == 1:
-            if getattr(here, "__origin__", None) not in (dict, list):
-                here = options[0]
-    return list(here.model_fields) if isinstance(here, type) and issubclass(here, BaseModel) else []
+        field = section.model_fields.get(str(step)) if section else None
+        if field is not None:
+            section = _section_in(field.annotation)
+        # Otherwise the step is a name or a number within a dict or list of the same section.
+    return list(section.model_fields) if section else []
+
+
+def _section_in(annotation: Any) -> type[BaseModel] | None:
+    """The one section that a field holds: by itself, optional, or in a dict or a list."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    found = (_section_in(argument) for argument in get_args(annotation))
+    return next((section for section in found if section is not None), None)

@@ -31,6 +31,7 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from core.errors import StillhouseError, UseError, WorkError
+from core.rows import REJECTED
 
 WORK_LENGTH = 12
 """Characters of a fingerprint that name its folder."""
@@ -72,7 +73,7 @@ class Folder:
     def has(self, name: str) -> bool:
         """Whether a file of this name is committed."""
         system, path = self._open()
-        return system.get_file_info(f"{path}/{name}").is_file
+        return bool(system.get_file_info(f"{path}/{name}").is_file)
 
     def write(self, name: str, content: bytes) -> None:
         """Write one file in one atomic step."""
@@ -80,15 +81,15 @@ class Folder:
         try:
             system.create_dir(path, recursive=True)
             if isinstance(system, fs.LocalFileSystem):
-                part = f"{path}/.{name}.{uuid.uuid4().hex}"
+                part = Path(path) / f".{name}.{uuid.uuid4().hex}"
                 try:
-                    with open(part, "wb") as stream:
+                    with part.open("wb") as stream:
                         stream.write(content)
                         stream.flush()
                         os.fsync(stream.fileno())
-                    os.replace(part, f"{path}/{name}")
+                    part.replace(Path(path) / name)
                 except BaseException:
-                    Path(part).unlink(missing_ok=True)
+                    part.unlink(missing_ok=True)
                     raise
             else:  # an object appears when its upload is closed
                 with system.open_output_stream(f"{path}/{name}") as stream:
@@ -197,7 +198,7 @@ class StageFolder:
 
     def read(self, columns: list[str] | None = None) -> pa.Table:
         """All rows of the finished stage, in the order of its shards."""
-        return _concat(self.iter_shards(columns))
+        return pa.concat_tables(list(self.iter_shards(columns)))
 
     def iter_shards(self, columns: list[str] | None = None) -> Iterator[pa.Table]:
         """The rows of the finished stage, a shard at a time."""
@@ -209,17 +210,11 @@ class StageFolder:
 
     def read_rejected(self) -> pa.Table:
         """All rejected rows of the finished stage; an empty table where there are none."""
-        from core.rows import REJECTED
-
         manifest = self.manifest()
         shards = set(manifest.shards) if manifest else set()
         names = [n for n in self.rejected.names() if n.removesuffix(".parquet") in shards]
         tables = [self.rejected.read_table(name) for name in names]
         return pa.concat_tables(tables) if tables else REJECTED.empty_table()
-
-
-def _concat(tables: Iterator[pa.Table]) -> pa.Table:
-    return pa.concat_tables(list(tables))
 
 
 def count_by_reason(rejected: pa.Table) -> dict[str, int]:

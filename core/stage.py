@@ -42,7 +42,7 @@ class StageContext:
     engine: Callable[[str], Engine]
     """The running engine of a teacher by its name in the recipe, started when first asked for."""
     model: Callable[[str], Path]
-    """The folder of a model by its name in the recipe, fetched or converted when first asked for."""
+    """The folder of a model by its name in the recipe, fetched or converted when asked for."""
     attempt: str
     """Names this try in the ledger."""
     write_entry: Callable[[Entry], None]

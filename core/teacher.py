@@ -59,11 +59,21 @@ class LabelScores:
 
 
 class Engine(Protocol):
-    """A teacher that runs. Calls are coroutines, to keep many requests in flight."""
+    """A teacher that runs. Questions are coroutines, to keep many in flight."""
 
-    async def complete(
-        self, prompt: str, sampling: Sampling, seed: int | None = None
-    ) -> Completion:
+    teacher: str
+    """Its name in the recipe."""
+    model: str
+    """Its model, as the recipe names it."""
+    accounted: dict[str, float]
+    """Statistics that stand in the ledger already; what came since belongs to the next stage."""
+
+    @property
+    def replicas(self) -> int:
+        """Engines that run side by side."""
+        ...
+
+    async def complete(self, prompt: str, sampling: Sampling) -> Completion:
         """Write on from a prompt."""
         ...
 
@@ -73,4 +83,14 @@ class Engine(Protocol):
         Raises:
             UseError: A label is not exactly one token in this place.
         """
+        ...
+
+    def statistics(self) -> dict[str, float]:
+        """Since the start, summed over replicas: seconds of `startup`, `useful` and `idle` time,
+        and the fields of `Usage`.
+        """
+        ...
+
+    def processes(self) -> list[int]:
+        """Ids of the engine's processes, where they run on this machine."""
         ...

@@ -1,0 +1,38 @@
+# make demo       install and run the demonstration: about 15 minutes on two cores the first time
+# make test       install and run the tests
+# make test-slow  the same with the long ones
+# make lint       formatting, lint and types
+
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+export RAY_AUTH_MODE := disabled
+export HF_HUB_OFFLINE := 1
+
+.PHONY: demo test test-slow lint install clean
+
+install: $(VENV)/.installed
+
+# The lock is complete, so pip resolves nothing; requirements/README.md says why it must not.
+$(VENV)/.installed: requirements/cpu.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements/cpu.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+demo: install
+	$(BIN)/stillhouse run recipes/demo.yaml --run runs/demo
+
+test: install
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: install
+	$(BIN)/python -m pytest
+
+lint: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) runs build *.egg-info

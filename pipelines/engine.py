@@ -1,0 +1,177 @@
+"""One vLLM engine in a Ray actor: completions, and label scores in a single prefill.
+
+`ray.data.llm` keeps only the first completion of a prompt and has no scores per label, and it
+loads an engine anew for every dataset. This actor outlives the stages that use it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from core.errors import UseError
+from core.teacher import Completion, LabelScores, Sampling, Usage
+
+LABEL_LIMIT = 128
+"""Labels that vLLM scores in one request at most."""
+
+
+class VLLMEngine:
+    """The body of the engine actor. Start it through `pipelines.engine_pool`."""
+
+    def __init__(self, model: str, arguments: dict[str, Any], seed: int, log: Path | None) -> None:
+        """Load the model; returns when the engine can answer.
+
+        Args:
+            model: A Hugging Face folder.
+            arguments: vLLM engine arguments, as the recipe gives them.
+            seed: Seed of the engine.
+            log: File for what vLLM prints, or None to leave it to Ray's worker log.
+        """
+        began = time.monotonic()
+        if log is not None:
+            _redirect_output(log)
+        # Imported here, after the redirection, because vLLM configures its logging on import.
+        from vllm import AsyncEngineArgs
+        from vllm.v1.engine.async_llm import AsyncLLM
+
+        defaults = {"disable_log_stats": True, "seed": seed, "max_logprobs": LABEL_LIMIT}
+        self._engine = AsyncLLM.from_engine_args(
+            AsyncEngineArgs(model=model, **{**defaults, **arguments})
+        )
+        self._tokenizer = self._engine.get_tokenizer()
+        self._max_length: int = self._engine.model_config.max_model_len
+        self._label_ids: dict[tuple[str, str], int] = {}
+        self._requests = 0
+        self._usage = Usage()
+        self._in_flight = 0
+        self._useful = 0.0
+        self._ready = self._busy_since = time.monotonic()
+        self._startup = self._ready - began
+
+    async def complete(self, prompt: str, sampling: Sampling) -> Completion:
+        """Write on from a prompt; a prompt that does not fit comes back as an error."""
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
+
+        tokens = self._tokenizer.encode(prompt)
+        if len(tokens) + sampling.max_tokens > self._max_length:
+            error = (
+                f"the prompt has {len(tokens)} tokens; with {sampling.max_tokens} to write, the "
+                f"model's length of {self._max_length} does not hold them"
+            )
+            return Completion("", Usage(), "error", error)
+        parameters = SamplingParams(
+            max_tokens=sampling.max_tokens,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            min_p=sampling.min_p,
+            stop=list(sampling.stop),
+            structured_outputs=(
+                StructuredOutputsParams(json=sampling.json_schema) if sampling.json_schema else None
+            ),
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+        output = await self._generate(tokens, parameters)
+        answer = output.outputs[0]
+        return Completion(answer.text, self._count(output), answer.finish_reason or "stop")
+
+    async def score_labels(self, prompt: str, labels: list[str]) -> LabelScores:
+        """Score single-token labels as the next token after a prompt, in one prefill."""
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        tokens = self._tokenizer.encode(prompt)
+        if len(tokens) + 1 > self._max_length:
+            error = (
+                f"the prompt has {len(tokens)} tokens, the model takes {self._max_length - 1} "
+                "and one to score"
+            )
+            return LabelScores([], error=error)
+        ids = [self._label_id(prompt, tokens, label) for label in labels]
+        # Raw log-probabilities over the whole vocabulary; asking for these ids alone costs no more
+        # than sampling one token, and the prefix cache stays usable.
+        parameters = SamplingParams(
+            max_tokens=1,
+            temperature=0,
+            logprob_token_ids=ids,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+            detokenize=False,
+        )
+        output = await self._generate(tokens, parameters)
+        scores = output.outputs[0].logprobs[0]
+        return LabelScores([scores[token].logprob for token in ids], self._count(output))
+
+    def statistics(self) -> dict[str, float]:
+        """Seconds of start-up, of useful and of idle time, and tokens so far."""
+        now = time.monotonic()
+        useful = self._useful + (now - self._busy_since if self._in_flight else 0.0)
+        return {
+            "process": os.getpid(),
+            "startup": self._startup,
+            "useful": useful,
+            "idle": now - self._ready - useful,
+            **asdict(self._usage),
+        }
+
+    def process(self) -> int:
+        """The id of this process; vLLM's own processes are its children."""
+        return os.getpid()
+
+    async def _generate(self, tokens: list[int], parameters: Any) -> Any:
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        self._requests += 1
+        if self._in_flight == 0:
+            self._busy_since = time.monotonic()
+        self._in_flight += 1
+        try:
+            outputs = self._engine.generate(
+                {"prompt_token_ids": tokens}, parameters, str(self._requests)
+            )
+            return [output async for output in outputs][-1]
+        except EngineDeadError:
+            # The engine's process is gone and cannot come back in this one. Ray starts the actor
+            # anew and repeats the calls that it owed.
+            os._exit(1)
+        finally:
+            self._in_flight -= 1
+            if self._in_flight == 0:
+                self._useful += time.monotonic() - self._busy_since
+
+    def _count(self, output: Any) -> Usage:
+        usage = Usage(
+            requests=1,
+            tokens_in=len(output.prompt_token_ids),
+            tokens_cached=output.num_cached_tokens or 0,
+            tokens_out=len(output.outputs[0].token_ids),
+        )
+        self._usage += usage
+        return usage
+
+    def _label_id(self, prompt: str, tokens: list[int], label: str) -> int:
+        # A label's token depends on the text just before it, which ends every prompt alike.
+        key = (prompt[-16:], label)
+        if key not in self._label_ids:
+            together = self._tokenizer.encode(prompt + label)
+            if together[:-1] != tokens:
+                raise UseError(
+                    f"choice '{label.strip()}'",
+                    f"as a label it is {len(together) - len(tokens)} tokens of this teacher, "
+                    "not one.",
+                    "Choose a shorter word, or give the choices letters.",
+                )
+            self._label_ids[key] = together[-1]
+        return self._label_ids[key]
+
+
+def _redirect_output(log: Path) -> None:
+    """Send this process's output, and that of the processes it starts, to a file."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(target, 1)
+    os.dup2(target, 2)
+    os.close(target)

@@ -1,0 +1,33 @@
+"""Prompts are Jinja files below `pipelines/prompts/`; a file's hash is the prompt's version."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+PROMPTS = Path(__file__).parent / "prompts"
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    # No HTML escaping: a prompt is plain text. An unknown name is an error, not an empty string.
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(PROMPTS),
+        undefined=jinja2.StrictUndefined,
+        autoescape=False,  # noqa: S701
+        keep_trailing_newline=True,
+    )
+
+
+def prompt_version(name: str) -> str:
+    """SHA-256 of a prompt file: part of the id of every row that it makes."""
+    return hashlib.sha256((PROMPTS / name).read_bytes()).hexdigest()
+
+
+def render(name: str, **values: Any) -> str:
+    """Fill in a prompt file."""
+    return _environment().get_template(name).render(**values)

@@ -1,0 +1,94 @@
+"""Ray Serve on the present Ray cluster: one controller and one HTTP proxy for all applications."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from pathlib import Path
+
+import ray
+from ray import serve
+from ray.serve.context import _get_global_client
+from ray.serve.schema import LoggingConfig
+
+from core.errors import UseError
+
+HOST = "127.0.0.1"
+
+
+def quiet_logging(logs: Path | None) -> LoggingConfig:
+    """Serve's logs go to files, without a line per request.
+
+    Args:
+        logs: Folder for the files, or None for Ray's own session folder.
+    """
+    return LoggingConfig(enable_access_log=False, logs_dir=str(logs) if logs else None)
+
+
+def start_serve(port: int, logs: Path | None) -> str:
+    """Start Serve where it does not run yet.
+
+    Args:
+        port: Where it listens; 0 takes a free port, or the one where Serve listens already.
+        logs: Folder for the logs of controller and proxy.
+
+    Returns:
+        The URL that all applications' route prefixes are added to.
+
+    Raises:
+        UseError: The port is taken, or Serve runs on another one.
+    """
+    logging.getLogger("ray.serve").setLevel(logging.ERROR)  # of this process, to the terminal
+    # Serve tells the address of a running instance nowhere else.
+    running = _get_global_client(raise_if_no_controller_running=False)
+    if running is None:
+        port = _free_port(port)
+        serve.start(http_options={"host": HOST, "port": port}, logging_config=quiet_logging(logs))
+        return f"http://{HOST}:{port}"
+    options = running.http_config
+    if port not in (0, options.port):
+        raise UseError(
+            "serve.port",
+            f"Ray Serve listens on port {options.port} of this cluster already, not on {port}.",
+            f"Set serve.port to {options.port} or to 0.",
+        )
+    return f"http://{options.host}:{options.port}"
+
+
+def _free_port(port: int) -> int:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            raise UseError(
+                "serve.port",
+                f"port {port} of this machine is taken.",
+                "Stop what listens there, or set serve.port to another one, or to 0.",
+            ) from None
+        return int(probe.getsockname()[1])
+
+
+def replica_processes(application: str, deployment: str) -> list[int]:
+    """Process ids of a deployment's replicas."""
+    return _processes(f"SERVE_REPLICA::{application}#{deployment}#")
+
+
+def proxy_processes() -> list[int]:
+    """Process ids of the HTTP proxies, which all applications share."""
+    return _processes("SERVE_PROXY_ACTOR-")
+
+
+def _processes(prefix: str) -> list[int]:
+    names = [
+        actor["name"]
+        for actor in ray.util.list_named_actors(all_namespaces=True)
+        if actor["name"].startswith(prefix)
+    ]
+    actors = [ray.get_actor(name, namespace="serve") for name in names]
+    return list(ray.get([actor.__ray_call__.remote(_process) for actor in actors]))
+
+
+def _process(_: object) -> int:
+    return os.getpid()

@@ -1,0 +1,191 @@
+"""The command line. Heavy libraries load in the commands that need them, so `--help` is quick."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from core.errors import StillhouseError
+
+if TYPE_CHECKING:
+    from core.recipe import LoadedRecipe
+    from core.run import Run
+
+app = typer.Typer(
+    help="LLM distillation on Ray: a task and a teacher in, a served student and the proof of its "
+    "saving out.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+RecipeFile = Annotated[Path, typer.Argument(help="The recipe, a YAML file.", show_default=False)]
+RunFolder = Annotated[
+    str, typer.Argument(help="The run's folder or object-store URL.", show_default=False)
+]
+Profile = Annotated[
+    str | None, typer.Option(help="Overlay from the recipe's own profiles.", show_default=False)
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change one key, such as students.minilm.train.epochs=3. Repeatable.",
+        show_default=False,
+    ),
+]
+RunOption = Annotated[
+    str | None,
+    typer.Option("--run", help="Folder or object-store URL of the run. [default: runs/NAME]"),
+]
+
+
+@app.callback()
+def _options(
+    context: typer.Context,
+    debug: Annotated[bool, typer.Option(help="Show tracebacks.")] = False,
+) -> None:
+    context.obj = debug
+
+
+@app.command()
+def run(
+    recipe: RecipeFile,
+    profile: Profile = None,
+    settings: Settings = None,
+    folder: RunOption = None,
+    update: Annotated[
+        bool, typer.Option(help="Go on after the recipe changed: redo what depends on it.")
+    ] = False,
+) -> None:
+    """Run a recipe: do what is not done yet, and write the report."""
+    from stillhouse.display import show_run
+    from stillhouse.workflow import plan_run, refuse_other_recipe
+
+    loaded = _load(recipe, profile, settings)
+    plan = plan_run(loaded, _run_of(loaded, folder))
+    if not update:
+        refuse_other_recipe(plan)
+    show_run(plan)
+
+
+@app.command()
+def validate(
+    recipe: Annotated[
+        Path | None, typer.Argument(help="The recipe, a YAML file.", show_default=False)
+    ] = None,
+    profile: Profile = None,
+    settings: Settings = None,
+    schema: Annotated[
+        str | None,
+        typer.Option(metavar="METHOD", help="Print a method's JSON Schema, for editors."),
+    ] = None,
+) -> None:
+    """Check a recipe without running it."""
+    import json
+
+    from stillhouse.methods import method_names, recipe_model
+
+    if schema is not None:
+        if schema not in method_names():
+            raise typer.BadParameter(f"The methods are: {', '.join(method_names())}.")
+        typer.echo(json.dumps(recipe_model(schema).model_json_schema(by_alias=True), indent=2))
+    elif recipe is None:
+        raise typer.BadParameter("Name a recipe, or a method with --schema.")
+    else:
+        loaded = _load(recipe, profile, settings)
+        typer.echo(f"{recipe} is a sound recipe of method {loaded.recipe.method}.")
+
+
+@app.command()
+def plan(
+    recipe: RecipeFile,
+    profile: Profile = None,
+    settings: Settings = None,
+    folder: RunOption = None,
+) -> None:
+    """Show what a run would do: which stages are done, and what is left."""
+    from stillhouse.display import show_plan
+    from stillhouse.workflow import plan_run
+
+    loaded = _load(recipe, profile, settings)
+    show_plan(plan_run(loaded, _run_of(loaded, folder)))
+
+
+@app.command()
+def status(folder: RunFolder) -> None:
+    """Show how far a run is, and what it has cost."""
+    from stillhouse.display import show_status
+    from stillhouse.workflow import open_run
+
+    show_status(open_run(folder))
+
+
+@app.command()
+def report(folder: RunFolder) -> None:
+    """Write the report of a run again."""
+    from stillhouse.gather import write_report
+    from stillhouse.workflow import open_run
+
+    typer.echo(write_report(open_run(folder)))
+
+
+@app.command()
+def serve(
+    folder: RunFolder,
+    student: Annotated[
+        str | None, typer.Option(help="Which student. [default: the recipe's first]")
+    ] = None,
+    port: Annotated[int | None, typer.Option(help="Port, instead of the recipe's.")] = None,
+) -> None:
+    """Serve a run's student over HTTP until interrupted."""
+    from stillhouse.endpoint import serve_run
+    from stillhouse.workflow import open_run
+
+    serve_run(open_run(folder), student, port)
+
+
+@app.command()
+def doctor() -> None:
+    """Check this machine: versions, compiler, memory, disk, embedded models."""
+    from stillhouse.doctor import examine
+
+    if not examine():
+        raise typer.Exit(1)
+
+
+def _load(recipe: Path, profile: str | None, settings: list[str] | None) -> LoadedRecipe:
+    from core.recipe_file import load_recipe
+    from stillhouse.methods import recipe_model
+
+    return load_recipe(recipe, recipe_model, profile, settings or [])
+
+
+def _run_of(loaded: LoadedRecipe, folder: str | None) -> Run:
+    from core.run import Folder, Run
+
+    return Run(Folder(folder or f"runs/{loaded.recipe.name}"))
+
+
+def main() -> None:
+    """Run a command; an error that is ours is three lines and an exit status."""
+    debug = "--debug" in sys.argv[1:2]
+    try:
+        app()
+    except StillhouseError as error:
+        if debug:
+            traceback.print_exc()
+        print(f"{error.place}\n  {error.cause}\n  {error.mend}", file=sys.stderr)  # noqa: T201
+        sys.exit(error.exit_status)
+    except KeyboardInterrupt:
+        print("\nStopped. The same command goes on from here.", file=sys.stderr)  # noqa: T201
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,244 @@
+"""What a run looks like on the terminal: one line a stage, with rate, cost and time left."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from core.errors import StillhouseError
+from core.ledger import Ledger, total
+from core.prices import BUILT_IN, PriceBook, load_prices
+from core.recipe import LoadedRecipe
+from core.run import Manifest, Run
+from core.stage import Progress
+from stillhouse.amounts import amount, clock, count
+from stillhouse.workflow import Plan, Workflow
+
+PLAIN_SECONDS = 10.0
+"""Seconds between two lines about a stage where the output is no terminal."""
+
+
+def price_book(loaded: LoadedRecipe) -> PriceBook:
+    """The recipe's price book, or the one that comes with Stillhouse."""
+    prices = loaded.recipe.prices
+    return load_prices(BUILT_IN if prices is None else loaded.path(prices))
+
+
+@dataclass
+class _Line:
+    """What is known of a stage."""
+
+    state: str = "waits"
+    rows: str = ""
+    began: float = 0.0
+    done_before: int = 0
+    progress: Progress | None = None
+    tokens_before: int = 0
+    seconds: float = 0.0
+
+
+@dataclass
+class RunDisplay:
+    """Shows a run live on a terminal, and as plain lines elsewhere."""
+
+    prices: PriceBook
+    run: Run
+    console: Console = field(default_factory=lambda: Console(stderr=True))
+    lines: dict[str, _Line] = field(default_factory=dict)
+    _printed: float = 0.0
+
+    @contextmanager
+    def showing(self) -> Iterator[None]:
+        """Keep the display on the screen while a block runs."""
+        if not self.console.is_terminal:
+            yield
+            return
+        with Live(
+            get_renderable=self.table,
+            console=self.console,
+            refresh_per_second=4,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        ):
+            yield
+
+    def begin(self, stages: list[str]) -> None:
+        """The run has these stages."""
+        self.lines = {stage: _Line() for stage in stages}
+
+    def found(self, stage: str, manifest: Manifest) -> None:
+        """A stage was done already."""
+        self.lines[stage] = _Line("was done", _rows(manifest))
+
+    def started(self, stage: str) -> None:
+        """A stage begins."""
+        self.lines[stage] = _Line("starts", began=time.monotonic())
+        self._plain(f"{stage} starts", at_once=True)
+
+    def progress(self, stage: str, progress: Progress) -> None:
+        """How far a stage is."""
+        line = self.lines[stage]
+        if line.progress is None:
+            line.done_before, line.tokens_before = progress.done, progress.tokens
+            line.began = time.monotonic()
+        line.state = "runs"
+        line.progress = progress
+        self._plain(f"{stage}: {self._describe(line)}")
+
+    def finished(self, stage: str, manifest: Manifest) -> None:
+        """A stage is done."""
+        line = self.lines[stage]
+        line.state, line.rows, line.progress = "done", _rows(manifest), None
+        line.seconds = time.monotonic() - line.began
+        self._plain(f"{stage} is done: {line.rows}", at_once=True)
+
+    def table(self) -> Table:
+        """The live picture."""
+        spent = amount(self._spent(), self.prices.currency)
+        table = Table(box=None, pad_edge=False, caption=f"cost so far {spent}", caption_style="")
+        table.add_column("stage")
+        table.add_column("")
+        table.add_column("")
+        marks = {"waits": "·", "starts": "…", "runs": "…", "done": "✓", "was done": "✓"}
+        for name, line in self.lines.items():
+            style = {"waits": "dim", "was done": "dim", "done": ""}.get(line.state, "bold")
+            text = self._describe(line) if line.progress else line.rows or line.state
+            took = clock(line.seconds) if line.state == "done" else ""
+            if line.state in ("starts", "runs"):
+                took = clock(time.monotonic() - line.began)
+            table.add_row(f"{marks[line.state]} {name}", text, took, style=style)
+        return table
+
+    def _describe(self, line: _Line) -> str:
+        """Rows done of all, rows a second, tokens a second, cost, time left."""
+        progress = line.progress
+        assert progress is not None
+        seconds = max(time.monotonic() - line.began, 1e-9)
+        rate = (progress.done - line.done_before) / seconds
+        parts = [f"{count(progress.done)} of {count(progress.total)} {progress.unit}"]
+        if rate > 0:
+            parts.append(f"{rate:.1f} {progress.unit}/s")
+        if progress.tokens > line.tokens_before:
+            tokens = (progress.tokens - line.tokens_before) / seconds
+            parts.append(f"{tokens:,.0f} tokens/s")
+        if progress.device:
+            money = self.prices.device_money(progress.device, progress.device_seconds)
+            parts.append(amount(money, self.prices.currency))
+        if rate > 0 and progress.done < progress.total:
+            parts.append(f"{clock((progress.total - progress.done) / rate)} left")
+        return ", ".join(parts)
+
+    def _spent(self) -> float | None:
+        return total(Ledger(self.run.ledger).entries(), self.prices).money
+
+    def _plain(self, text: str, *, at_once: bool = False) -> None:
+        """Print a line where there is no terminal to draw on."""
+        now = time.monotonic()
+        if self.console.is_terminal or (not at_once and now - self._printed < PLAIN_SECONDS):
+            return
+        self._printed = now
+        self.console.print(text, highlight=False)
+
+
+def _rows(manifest: Manifest) -> str:
+    """Rows kept and rejected, in words."""
+    text = f"{count(manifest.rows)} rows"
+    if manifest.rejected:
+        reasons = ", ".join(f"{number} {reason}" for reason, number in manifest.rejected.items())
+        text += f"; rejected {count(sum(manifest.rejected.values()))} ({reasons})"
+    return text
+
+
+def show_run(plan: Plan) -> None:
+    """Run a plan with a live display, and end with the summary.
+
+    Raises:
+        StillhouseError: What stopped the run.
+    """
+    from stillhouse.gather import write_report
+    from stillhouse.summary import summary
+
+    prices = price_book(plan.loaded)
+    display = RunDisplay(prices, plan.run)
+    nothing_to_do = all(plan.done(stage.name) for stage in plan.stages)
+    try:
+        with display.showing():
+            Workflow(plan, display).run()
+    except StillhouseError:
+        raise
+    except (MemoryError, OSError, RuntimeError) as error:
+        raise _unforeseen(plan.run, error) from error
+    if nothing_to_do:
+        display.console.print("Everything was done already.")
+    path = write_report(plan.run)
+    out = Console()
+    out.print(summary(plan.run))
+    out.print(f"Report: {path}", highlight=False, soft_wrap=True)
+
+
+def _unforeseen(run: Run, error: BaseException) -> StillhouseError:
+    from core.errors import WorkError
+
+    last = str(error).strip().splitlines()
+    return WorkError(
+        run.folder.location,
+        f"the run stopped: {type(error).__name__}: {last[-1] if last else ''}",
+        "What was committed is safe; the same command goes on. --debug shows where, logs/ the rest.",
+    )
+
+
+def show_plan(plan: Plan) -> None:
+    """Print what a run would do."""
+    table = Table(box=None, pad_edge=False)
+    for column in ("stage", "state", "committed rows", "asks"):
+        table.add_column(column)
+    for stage in plan.stages:
+        manifest = plan.done(stage.name)
+        folder = plan.folder(stage.name)
+        rows = manifest.rows if manifest else _committed_rows(folder)
+        state = "done" if manifest else ("partly done" if rows else "to do")
+        table.add_row(stage.name, state, count(rows) if rows else "", stage.teacher or "")
+    Console().print(table)
+
+
+def _committed_rows(folder: object) -> int:
+    from core.run import StageFolder
+
+    assert isinstance(folder, StageFolder)
+    return sum(
+        folder.rows.read_table(f"{key}.parquet", ["id"]).num_rows
+        for key in folder.committed_shards()
+    )
+
+
+def show_status(run: Run) -> None:
+    """Print how far a run is, and what it has cost."""
+    from stillhouse.gather import recipe_of
+
+    state = run.state() or {}
+    prices = price_book(recipe_of(run))
+    entries = Ledger(run.ledger).entries()
+    table = Table(box=None, pad_edge=False)
+    for column in ("stage", "state", "rows", "cost"):
+        table.add_column(column, justify="right" if column == "cost" else "left")
+    finished = run.finished_stages()
+    for name, work in state["stages"].items():
+        manifest = finished[name].manifest() if name in finished else None
+        cost = total([entry for entry in entries if entry.stage == name], prices).money
+        rows = _rows(manifest) if manifest else f"{_committed_rows(run.stage(name, work))} rows"
+        used = any(entry.stage == name for entry in entries)
+        table.add_row(
+            name,
+            "done" if manifest else "not done",
+            rows,
+            amount(cost, prices.currency) if used else "",
+        )
+    console = Console()
+    console.print(table)
+    console.print(f"Cost so far: {amount(total(entries, prices).money, prices.currency)}")

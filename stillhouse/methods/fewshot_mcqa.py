@@ -1,0 +1,232 @@
+"""Few-shot multiple choice (2412.09807): a teacher writes and scores items, an encoder learns.
+
+examples ─ write ──────┐
+         └ write-json ─┴ clean ─ score ─ select ─ train ─ predict ─ compare
+                                         evaluation rows ──┴─────────┘
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from core.recipe import LoadedRecipe, Name, Recipe, Section
+from core.stage import StageContext, StageResult
+from stillhouse.stages import Stage
+
+
+class Sampling(Section):
+    """How items are drawn from the teacher."""
+
+    max_tokens: int = Field(default=48, ge=1)
+    """Tokens of an item at most; one that is cut there is rejected."""
+    temperature: float = Field(default=1.0, ge=0)
+    """Of the generation; it is not the temperature of the soft labels."""
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    """Share of the probability that is drawn from; costly to compute on a CPU."""
+    min_p: float = Field(default=0.0, ge=0, le=1)
+    """Tokens less likely than this share of the likeliest one are never drawn."""
+
+
+class Write(Section):
+    """One way of writing items."""
+
+    rows: int = Field(ge=1)
+    """Items asked for."""
+    sampling: Sampling = Sampling()
+    """How they are drawn."""
+
+
+class Generate(Section):
+    """What the teacher writes."""
+
+    teacher: Name
+    """Who writes."""
+    decomposed: Write
+    """Step by step: a question for a given answer."""
+    json_items: Write | None = Field(default=None, alias="json")
+    """Whole items as JSON, with structured decoding."""
+    min_words: int = Field(default=3, ge=1)
+    """Words of a question at least."""
+    max_words: int = Field(default=40, ge=1)
+    """Words of a question at most."""
+
+
+class Score(Section):
+    """How the teacher scores choices."""
+
+    teacher: Name
+    """Who scores."""
+    orders: int = Field(default=1, ge=1)
+    """Orders of the examples over which a score is averaged; each costs a prefill."""
+    scores: Literal["raw", "calibrated"] = "calibrated"
+    """Which scores the student learns from; both are kept."""
+
+
+class Select(Section):
+    """Which scored items the student learns from."""
+
+    agree: bool = True
+    """Only those whose first choice is the one that they were written for."""
+    min_confidence: float = Field(default=0.0, ge=0, le=1)
+    """Only those whose first choice has at least this probability."""
+
+
+class FewshotMcqaRecipe(Recipe):
+    """A recipe of this method."""
+
+    method: Literal["fewshot_mcqa"]
+    generate: Generate
+    """What the teacher writes."""
+    score: Score
+    """How it scores."""
+    select: Select = Select()
+    """What the student sees of it."""
+
+    @model_validator(mode="after")
+    def _teachers_exist(self) -> Self:
+        for section, name in (("generate", self.generate.teacher), ("score", self.score.teacher)):
+            if name not in self.teachers:
+                known = ", ".join(self.teachers)
+                raise ValueError(f"{section}.teacher is '{name}', but teachers has: {known}")
+        return self
+
+
+def stages(loaded: LoadedRecipe) -> list[Stage]:
+    """Lay out the method's stages."""
+    recipe = loaded.recipe
+    assert isinstance(recipe, FewshotMcqaRecipe)
+    task = recipe.task.model_dump(exclude={"examples", "evaluation"})
+    generate, score = recipe.generate, recipe.score
+
+    def write(name: str, mode: str, settings: Write) -> Stage:
+        return Stage(
+            name=name,
+            run="pipelines.writing:write_items",
+            settings={
+                "teacher": generate.teacher,
+                "mode": mode,
+                "sampling": settings.sampling.model_dump(),
+            },
+            extent={"rows": settings.rows},
+            inputs={"examples": "examples"},
+            teacher=generate.teacher,
+            prompts=[f"fewshot_mcqa/write_{'json' if mode == 'json' else 'question'}.j2"],
+            made_from={"task": task, "seed": recipe.seed},
+        )
+
+    def score_rows(name: str, rows: str) -> Stage:
+        return Stage(
+            name=name,
+            run="pipelines.scoring:score",
+            settings={"teacher": score.teacher, "orders": score.orders},
+            inputs={"examples": "examples"},
+            growing={"rows": rows},
+            teacher=score.teacher,
+            prompts=["fewshot_mcqa/score_choice.j2"],
+            made_from={"task": task},
+        )
+
+    layout = [
+        Stage(
+            name="examples",
+            run="pipelines.tasks:read_rows",
+            settings={"file": recipe.task.examples},
+            files=[recipe.task.examples],
+            made_from={"choices": recipe.task.choices},
+        ),
+        Stage(
+            name="evaluation",
+            run="pipelines.tasks:read_rows",
+            settings={"file": recipe.task.evaluation},
+            files=[recipe.task.evaluation],
+            made_from={"choices": recipe.task.choices},
+        ),
+        write("write", "decomposed", generate.decomposed),
+    ]
+    written = {"decomposed": "write"}
+    if generate.json_items is not None:
+        layout.append(write("write-json", "json", generate.json_items))
+        written["json"] = "write-json"
+    layout += [
+        Stage(
+            name="clean",
+            run="pipelines.cleaning:clean",
+            settings={"min_words": generate.min_words, "max_words": generate.max_words},
+            inputs={"examples": "examples", **written},
+        ),
+        score_rows("score", "clean"),
+        score_rows("score-evaluation", "evaluation"),
+        Stage(
+            name="predict-teacher",
+            run="pipelines.evaluation:predict_teacher",
+            inputs={"scored": "score-evaluation", "rows": "evaluation"},
+        ),
+        Stage(
+            name="select",
+            run="pipelines.selection:select",
+            settings={"scores": score.scores, **recipe.select.model_dump()},
+            inputs={"examples": "examples", "scored": "score", "items": "clean"},
+        ),
+        Stage(
+            name="select-examples",
+            run="pipelines.selection:select_examples",
+            inputs={"examples": "examples"},
+        ),
+    ]
+    for name, student in recipe.students.items():
+        for suffix, rows in (("", "select"), ("-examples-alone", "select-examples")):
+            layout += [
+                Stage(
+                    name=f"train-{name}{suffix}",
+                    run="training.stage:train",
+                    settings={
+                        "student": name,
+                        "train": student.train.model_dump(),
+                        "seed": recipe.seed,
+                    },
+                    inputs={"rows": rows},
+                    models=[student.model],
+                ),
+                Stage(
+                    name=f"predict-{name}{suffix}",
+                    run="pipelines.evaluation:predict_student",
+                    settings={"name": f"{name}{suffix}"},
+                    inputs={"student": f"train-{name}{suffix}", "rows": "evaluation"},
+                ),
+            ]
+        layout.append(
+            Stage(
+                name=f"compare-{name}",
+                run="stillhouse.methods.fewshot_mcqa:compare",
+                settings={
+                    "student": name,
+                    "teacher": score.teacher,
+                    "seed": recipe.seed,
+                    "serve": recipe.serve.model_dump(),
+                    **recipe.compare.model_dump(exclude={"requests_per_day"}),
+                },
+                inputs={
+                    "student": f"train-{name}",
+                    "evaluation": "evaluation",
+                    "examples": "examples",
+                    "predicted": "predict-teacher",
+                },
+                teacher=score.teacher,
+                prompts=["fewshot_mcqa/score_choice.j2"],
+            )
+        )
+    return layout
+
+
+def compare(context: StageContext) -> StageResult:
+    """Stage: teacher and student over HTTP; the teacher is asked as it was when it scored."""
+    import serving.stage
+    from pipelines.teacher_prompt import fewshot_choice_prompt
+
+    prompt = fewshot_choice_prompt(context)
+    return serving.stage.compare(
+        replace(context, settings={**context.settings, "teacher_prompt": prompt})
+    )

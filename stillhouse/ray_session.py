@@ -1,0 +1,79 @@
+"""Ray for one command: a cluster that is there, or one of this machine's own."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from core.recipe import Recipe
+
+LOGICAL_CPUS = 8
+"""Ray's count of this machine's cores where it has fewer.
+
+A stage holds an engine, its workers and a reader at once. With two logical cores they would wait
+for each other for ever; the operating system shares the real ones between them well enough.
+"""
+
+
+@contextmanager
+def ray_session(recipe: Recipe, logs: Path) -> Iterator[None]:
+    """Connect to the cluster at $RAY_ADDRESS, or run one here until the block ends.
+
+    Args:
+        recipe: Names the job.
+        logs: Where Ray's logs are copied to when the block ends.
+    """
+    # A local cluster listens on the loopback interface alone; a shared one brings its own setting.
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS", "0")
+    import ray
+
+    address = os.environ.get("RAY_ADDRESS", "local")
+    here = address == "local"
+    ray.init(
+        address=address,
+        namespace=f"stillhouse-{recipe.name}",
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        configure_logging=True,
+        runtime_env={"env_vars": {"PYTHONPATH": _packages()}} if here else None,
+        **(
+            {"num_cpus": max(LOGICAL_CPUS, os.cpu_count() or 1), "include_dashboard": False}
+            if here
+            else {}
+        ),
+    )
+    _quiet(logs)
+    session = Path(ray._private.worker._global_node.get_session_dir_path())
+    try:
+        yield
+    finally:
+        ray.shutdown()
+        if here:
+            shutil.copytree(session / "logs", logs / "ray", dirs_exist_ok=True)
+
+
+def _packages() -> str:
+    """The folder that holds Stillhouse's packages, for workers started in other folders."""
+    here = str(Path(__file__).parent.parent)
+    return os.pathsep.join(part for part in (here, os.environ.get("PYTHONPATH", "")) if part)
+
+
+def _quiet(logs: Path) -> None:
+    """Send what Ray's libraries say in this process to a file."""
+    import ray.data
+
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    handler = logging.FileHandler(logs / "driver.log")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
+    for name in ("ray", "ray.data", "ray.train", "ray.serve", "ray.tune"):
+        logger = logging.getLogger(name)
+        logger.handlers = [handler]
+        logger.propagate = False

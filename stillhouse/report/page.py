@@ -1,0 +1,293 @@
+"""The page: a run's figures as one HTML file that needs nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice, zip_longest
+from pathlib import Path
+from typing import Any, TypeVar
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from core.ledger import total
+from core.prices import PriceBook
+from stillhouse.report import figures, wording
+from stillhouse.report.data import (
+    Answer,
+    RejectedRow,
+    ReportData,
+    Samples,
+    StageCost,
+    TrainingRow,
+)
+from stillhouse.report.text import clean, shown, size
+from stillhouse.report.verdict import cpu_seconds, ratio_in_words, verdict
+
+HERE = Path(__file__).parent
+
+MOST_SAMPLES = 80
+"""Rows of one list on the page; the run has them all."""
+
+MOST_BYTES = 120_000
+"""Bytes of text of one list, so that the page can be mailed whatever the rows hold."""
+
+QUESTION, ORIGINAL, RECIPE = 600, 2_000, 60_000
+"""Characters that are shown of a question, a rejected row and a recipe."""
+
+WORDS, ANYTHING = 32, 1_000
+"""Characters that are shown of a choice's name, and of any other text."""
+
+MOST_BARS = 6
+"""Choices of one soft label that are shown, the likeliest first."""
+
+MOST_CHOICES = 20
+"""Choices up to which the confusion matrix is a matrix that can be read."""
+
+SHADES = ("first", "second", "third")
+"""Classes of the colours of stacked bars, as `figures.SHADES`."""
+
+MOST_TRAININGS = 6
+"""Students whose curves are shown."""
+
+Row = TypeVar("Row")
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A choice's probability in a soft label."""
+
+    name: str
+    share: float
+    right: bool
+    """Whether it is the row's answer."""
+
+
+@dataclass(frozen=True)
+class Listed:
+    """The rows of a list that are on the page."""
+
+    total: int
+    rows: list[Any]
+
+
+@dataclass(frozen=True)
+class Confused:
+    """Answers of one wrong kind."""
+
+    right: str
+    given: str
+    count: int
+
+
+def render(data: ReportData) -> str:
+    """The report as one self-contained HTML document."""
+    page = _environment(data).get_template("page.html.j2")
+    return page.render(
+        data=data,
+        verdict=verdict(data),
+        cost_ratio=_cost_ratio(data),
+        figures=_figures(data),
+        **_stage_costs(data),
+        cpu_ratio=_cpu_ratio(data),
+        way_keys=_way_keys(data),
+        confused=_confused(data),
+        matrix=data.confusion is not None and len(data.choices) <= MOST_CHOICES,
+        rejections=_rejections(data),
+        kept=_listed(data.kept, _training_texts, lambda row: row.source),
+        rejected=_listed(data.rejected, _rejected_texts, lambda row: row.reason),
+        disagreements=_listed(data.disagreements, _answer_texts, lambda row: str(row.answer)),
+        mistakes=_listed(data.mistakes, _answer_texts, lambda row: str(row.answer)),
+        limits={"question": QUESTION, "original": ORIGINAL, "recipe": RECIPE},
+        style=Markup((HERE / "page.css").read_text(encoding="utf-8")),
+    )
+
+
+def _environment(data: ReportData) -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_finalize,
+    )
+    currency = data.economics.currency
+
+    def money(amount: float | None) -> str:
+        return wording.money(amount, currency)
+
+    def choice(index: int | None) -> str:
+        known = index is not None and 0 <= index < len(data.choices)
+        return _cut(data.choices[index], WORDS) if known and index is not None else wording.UNKNOWN
+
+    def bars(probabilities: Sequence[float] | None, answer: int | None) -> list[Bar]:
+        ranked = sorted(enumerate(probabilities or []), key=lambda pair: -pair[1])
+        if len(ranked) <= MOST_BARS:
+            ranked.sort()  # few enough for the order that every row has
+        return [Bar(choice(i), share, i == answer) for i, share in ranked[:MOST_BARS]]
+
+    environment.filters.update(
+        bars=bars,
+        between=wording.between,
+        choice=choice,
+        count=wording.count,
+        date=wording.date,
+        days=wording.days,
+        figure=_figure_html,
+        money=money,
+        number=wording.number,
+        percent=wording.percent,
+        points=wording.signed_points,
+        requests=wording.requests,
+        shown=shown,
+        whole=wording.whole,
+    )
+    environment.globals.update(plural=wording.plural, unknown=wording.UNKNOWN)
+    return environment
+
+
+def _finalize(value: Any) -> Any:
+    """Every text that goes onto the page, whoever wrote it, without control characters or great length."""
+    if isinstance(value, str) and not isinstance(value, Markup):
+        return clean(_cut(value, ANYTHING))
+    return value
+
+
+def _cut(text: str, limit: int) -> str:
+    return text if len(text) <= limit else text[:limit] + "…"
+
+
+def _figure_html(figure: figures.Figure | None) -> Markup:
+    """Both drawings of a plot; the style sheet shows one. Nothing where there is no plot."""
+    if figure is None:
+        return Markup("")
+    drawing = Markup('<div class="plot {}" role="img" aria-label="{}">{}</div>')
+    # The drawings come from matplotlib, which escapes the labels in them.
+    wide, narrow = Markup(figure.wide), Markup(figure.narrow)  # noqa: S704
+    alt = clean(figure.alt)
+    return drawing.format("wide", alt, wide) + drawing.format("narrow", alt, narrow)
+
+
+def _figures(data: ReportData) -> dict[str, Any]:
+    student, teacher = data.student, data.teacher
+    both = student is not None and teacher is not None
+    return {
+        "headline": figures.headline(student, teacher) if both and student and teacher else None,
+        "quality": figures.qualities(data.qualities),
+        "difficulty": figures.difficulty(data.qualities),
+        "choices": figures.choices(student, teacher, data.choices) if student else None,
+        "stages": figures.stages(data.stages),
+        "latency": figures.latency(data.servings),
+        "break_even": figures.break_even(data.economics),
+        "funnel": figures.funnel(data.ways),
+        "balance": figures.balance(data.balance, data.choices),
+        "confidence": figures.confidence(data.confidence) if data.confidence else None,
+        "trainings": [
+            (run, figures.training(run, i))
+            for i, run in enumerate(data.trainings[:MOST_TRAININGS])
+        ],
+    }
+
+
+def _cost_ratio(data: ReportData) -> str:
+    """Student's cost of a request beside the teacher's, in words."""
+    teacher = data.economics.teacher_per_thousand
+    student = data.economics.student_per_thousand
+    if teacher is None or student is None:
+        return wording.UNKNOWN
+    return ratio_in_words(teacher, student, "cost")
+
+
+def _cpu_ratio(data: ReportData) -> str:
+    """Student's CPU time of a request beside the teacher's, in words."""
+    teacher, student = (cpu_seconds(data.servings, role) for role in ("teacher", "student"))
+    return ratio_in_words(teacher, student, "CPU time") if teacher and student else wording.UNKNOWN
+
+
+def _way_keys(data: ReportData) -> list[tuple[str, str]]:
+    """Legend of the funnel: the class of a colour, and what it stands for."""
+    names = [way.name for way in data.ways]
+    if len(names) > len(SHADES):
+        names = [*names[: len(SHADES) - 1], "other ways"]
+    return list(zip(SHADES, names, strict=False))
+
+
+def _stage_costs(data: ReportData) -> dict[str, Any]:
+    """The stages and their sums, each with its money in the words of one column."""
+    kinds = (("Making the student", True), ("Measuring it", False))
+    parts = [(title, [s for s in data.stages if s.making == making]) for title, making in kinds]
+    sums = [(title, _sum(part)) for title, part in parts if part]
+    every = [stage.money for stage in data.stages] + [stage.money for _, stage in sums]
+    column = wording.money_column(every, data.economics.currency)
+    return {
+        "stages": list(zip(data.stages, column, strict=False)),
+        "sums": list(zip(sums, column[len(data.stages) :], strict=True)),
+    }
+
+
+def _sum(stages: Sequence[StageCost]) -> StageCost:
+    costs = [stage.money for stage in stages]
+    known = [cost for cost in costs if cost is not None]
+    # The money is in the stages already: a book without prices only adds up the rest.
+    entry = total((stage.entry for stage in stages), PriceBook(currency="XXX")).entry
+    # One unknown price makes the sum unknown, never too small.
+    money = sum(known) if len(known) == len(costs) else None
+    return StageCost(entry, sum(s.attempts for s in stages), money, stages[0].making)
+
+
+def _confused(data: ReportData) -> list[Confused]:
+    """The student's most frequent wrong answers."""
+    if data.confusion is None:
+        return []
+    pairs = [
+        Confused(data.choices[right], data.choices[given], count)
+        for right, row in enumerate(data.confusion.counts[: len(data.choices)])
+        for given, count in enumerate(row[: len(data.choices)])
+        if right != given and count
+    ]
+    return sorted(pairs, key=lambda pair: -pair.count)[:10]
+
+
+def _rejections(data: ReportData) -> dict[str, Any]:
+    """Rejected rows by reason, with a column for each way of generating."""
+    ways = list(dict.fromkeys(r.way for r in data.rejections))
+    ways.sort(key=lambda way: way == "")  # rows that no teacher wrote come last
+    reasons: dict[tuple[str, str], dict[str, int]] = {}
+    for r in data.rejections:
+        counts = reasons.setdefault((r.stage, r.reason), {})
+        counts[r.way] = counts.get(r.way, 0) + r.count
+    ranked = sorted(reasons.items(), key=lambda item: -sum(item[1].values()))
+    rows = [(stage, reason, counts) for (stage, reason), counts in ranked]
+    most = max((sum(counts.values()) for *_, counts in rows), default=0)
+    return {"ways": ways, "rows": rows, "most": most}
+
+
+def _listed(
+    samples: Samples[Row], texts: Callable[[Row], Iterable[str]], group: Callable[[Row], str]
+) -> Listed:
+    """As many rows of a list as fit, the groups taking turns, so that none hides another."""
+    groups: dict[str, list[Row]] = {}
+    for row in samples.rows:
+        groups.setdefault(group(row), []).append(row)
+    turns = (row for turn in zip_longest(*groups.values()) for row in turn if row is not None)
+    rows, used = [], 0
+    for row in islice(turns, MOST_SAMPLES):
+        used += size(*texts(row))
+        if rows and used > MOST_BYTES:
+            break
+        rows.append(row)
+    return Listed(max(samples.total, len(rows)), rows)
+
+
+def _training_texts(row: TrainingRow) -> Iterable[str]:
+    return (row.question[:QUESTION], row.source)
+
+
+def _rejected_texts(row: RejectedRow) -> Iterable[str]:
+    return (row.reason, row.stage, row.detail[:QUESTION], row.original[:ORIGINAL])
+
+
+def _answer_texts(row: Answer) -> Iterable[str]:
+    return (row.question[:QUESTION],)

@@ -1,0 +1,85 @@
+"""A stage of a method: what runs, on what, and the fingerprint of all that decides its outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from core.identity import content_id, file_digest
+from core.models import model_revision
+from core.recipe import LoadedRecipe
+from pipelines.prompt_files import prompt_version
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of a method."""
+
+    name: str
+    run: str
+    """The stage function, as `module:function`; imported when it runs."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """What the function is told, and what decides each of its rows."""
+    extent: dict[str, Any] = field(default_factory=dict)
+    """Settings that decide how many rows there are, and none of them."""
+    inputs: dict[str, str] = field(default_factory=dict)
+    """Stages that it reads, by role; all of their rows decide each of its rows."""
+    growing: dict[str, str] = field(default_factory=dict)
+    """Stages of which it answers row by row: more rows there mean more rows here."""
+    teacher: str | None = None
+    """The teacher whose engines it uses."""
+    models: list[str] = field(default_factory=list)
+    """Other models that it starts from."""
+    prompts: list[str] = field(default_factory=list)
+    """Prompt files that it fills in."""
+    files: list[str] = field(default_factory=list)
+    """Input files that it reads, as the recipe names them."""
+    made_from: dict[str, Any] = field(default_factory=dict)
+    """Whatever else decides its rows."""
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What a stage is made from."""
+
+    work: str
+    """Of all that decides each row: names the folder."""
+    whole: str
+    """Of that and of the number of rows: says whether the stage is done."""
+    made_from: dict[str, Any]
+    """The readable content, to show differences."""
+
+
+def fingerprint(
+    stage: Stage, loaded: LoadedRecipe, known: Mapping[str, Fingerprint]
+) -> Fingerprint:
+    """Fingerprint a stage whose inputs are `known`."""
+    models = list(stage.models)
+    made_from: dict[str, Any] = {
+        "settings": stage.settings,
+        "prompts": {name: prompt_version(name) for name in stage.prompts},
+        "files": {name: file_digest(loaded.path(name)) for name in stage.files},
+        "inputs": {role: known[name].whole for role, name in stage.inputs.items()},
+        "also": stage.made_from,
+    }
+    if stage.teacher is not None:
+        teacher = loaded.recipe.teachers[stage.teacher]
+        models.append(teacher.model)
+        made_from["engine"] = teacher.engine
+    made_from["models"] = {name: model_revision(name) for name in models}
+    work = content_id(stage.run, made_from)
+    growing = {role: known[name].whole for role, name in stage.growing.items()}
+    return Fingerprint(
+        work=work,
+        whole=content_id(work, stage.extent, growing),
+        made_from={**made_from, "extent": stage.extent, "growing": growing},
+    )
+
+
+def fingerprints(stages: list[Stage], loaded: LoadedRecipe) -> dict[str, Fingerprint]:
+    """Fingerprint all stages of a recipe."""
+    known: dict[str, Fingerprint] = {}
+    for stage in stages:
+        known[stage.name] = fingerprint(stage, loaded, known)
+    return known

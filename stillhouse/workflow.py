@@ -1,0 +1,270 @@
+"""Runs the stages of a recipe in a run folder, and goes on where an earlier attempt stopped."""
+
+from __future__ import annotations
+
+import fcntl
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol
+
+import yaml
+
+from core.errors import UseError
+from core.identity import content_id
+from core.ledger import Ledger
+from core.models import cache_folder, model_folder
+from core.recipe import LoadedRecipe
+from core.run import Folder, Manifest, Run, StageFolder
+from core.stage import Progress, StageContext, StageFunction
+from core.teacher import Engine
+from stillhouse.methods import lay_out
+from stillhouse.ray_session import ray_session
+from stillhouse.stages import Fingerprint, Stage, fingerprints
+
+
+class Display(Protocol):
+    """Shows a run while it goes on."""
+
+    def begin(self, stages: list[str]) -> None:
+        """The run has these stages."""
+        ...
+
+    def found(self, stage: str, manifest: Manifest) -> None:
+        """A stage was done already."""
+        ...
+
+    def started(self, stage: str) -> None:
+        """A stage begins."""
+        ...
+
+    def progress(self, stage: str, progress: Progress) -> None:
+        """How far a stage is."""
+        ...
+
+    def finished(self, stage: str, manifest: Manifest) -> None:
+        """A stage is done."""
+        ...
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A recipe laid out in a run folder."""
+
+    loaded: LoadedRecipe
+    run: Run
+    stages: list[Stage]
+    fingerprints: dict[str, Fingerprint]
+
+    def folder(self, stage: str) -> StageFolder:
+        """Where a stage's work is kept."""
+        return self.run.stage(stage, self.fingerprints[stage].work)
+
+    def done(self, stage: str) -> Manifest | None:
+        """The manifest of a stage that is done as this recipe wants it; otherwise None."""
+        manifest = self.folder(stage).manifest()
+        current = manifest is not None and manifest.fingerprint == self.fingerprints[stage].whole
+        return manifest if current else None
+
+
+def plan_run(loaded: LoadedRecipe, run: Run) -> Plan:
+    """Lay out a recipe in a run folder; nothing is written."""
+    stages = lay_out(loaded)
+    return Plan(loaded, run, stages, fingerprints(stages, loaded))
+
+
+def refuse_other_recipe(plan: Plan) -> None:
+    """Refuse a run folder that another recipe has begun.
+
+    Raises:
+        UseError: With the keys that differ, old and new, and the stages that would run again.
+    """
+    state = plan.run.state()
+    if state is None:
+        return
+    changed = [
+        stage
+        for stage, whole in state["fingerprints"].items()
+        if stage not in plan.fingerprints or plan.fingerprints[stage].whole != whole
+    ]
+    if not changed:
+        return
+    before, now = state["recipe"], plan.loaded.recipe.model_dump(by_alias=True)
+    keys = differences(before, now) or ["a file that the recipe names, a prompt or a model"]
+    raise UseError(
+        plan.run.folder.location,
+        "this run was made from another recipe. Changed: " + "; ".join(keys) + ".",
+        f"--update runs again what depends on it ({', '.join(changed)}) and keeps the rest; "
+        "--run OTHER-FOLDER begins anew.",
+    )
+
+
+def differences(before: Any, now: Any, key: str = "") -> list[str]:
+    """The keys in which two recipes differ, each as `key: old -> new`."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        return [
+            line
+            for name in dict.fromkeys((*before, *now))
+            for line in differences(before.get(name), now.get(name), f"{key}.{name}".lstrip("."))
+        ]
+    return [] if before == now else [f"{key}: {before!r} -> {now!r}"]
+
+
+@dataclass
+class Workflow:
+    """One attempt at a plan."""
+
+    plan: Plan
+    display: Display
+    attempt: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
+    _engines: dict[str, Any] = field(default_factory=dict)
+
+    def run(self) -> None:
+        """Run every stage that is not done.
+
+        Raises:
+            StillhouseError: What stopped it; all that was committed stays.
+        """
+        plan = self.plan
+        with _lock(plan.run):
+            self._write_state()
+            self.display.begin([stage.name for stage in plan.stages])
+            pending = []
+            for stage in plan.stages:
+                manifest = plan.done(stage.name)
+                if manifest is None:
+                    pending.append(stage)
+                else:
+                    self.display.found(stage.name, manifest)
+            if not pending:
+                return
+            logs = _logs(plan.run)
+            with ray_session(plan.loaded.recipe, logs):
+                try:
+                    for number, stage in enumerate(pending):
+                        self._run_stage(stage, logs)
+                        self._close_engines(pending[number + 1 :])
+                finally:
+                    self._close_engines([])
+
+    def _run_stage(self, stage: Stage, logs: Path) -> None:
+        plan, print_ = self.plan, self.plan.fingerprints[stage.name]
+        self.display.started(stage.name)
+        context = StageContext(
+            stage=plan.folder(stage.name),
+            recipe=plan.loaded,
+            settings={**stage.settings, **stage.extent},
+            inputs={
+                role: plan.folder(name) for role, name in {**stage.inputs, **stage.growing}.items()
+            },
+            engine=lambda name: self._engine(name, logs),
+            model=model_folder,
+            attempt=self.attempt,
+            write_entry=Ledger(plan.run.ledger).write,
+            show=lambda progress: self.display.progress(stage.name, progress),
+            logs=logs,
+        )
+        result = load_function(stage.run)(context)
+        manifest = context.stage.commit(
+            Manifest(
+                stage=stage.name,
+                fingerprint=print_.whole,
+                made_from=print_.made_from,
+                shards=result.shards,
+                rows=result.rows,
+                rejected=result.rejected,
+                facts=result.facts,
+            )
+        )
+        self.display.finished(stage.name, manifest)
+
+    def _engine(self, name: str, logs: Path) -> Engine:
+        from pipelines.engine_pool import start_engines
+
+        if name not in self._engines:
+            recipe = self.plan.loaded.recipe
+            teacher = recipe.teachers[name]
+            self._engines[name] = start_engines(
+                name, teacher, model_folder(teacher.model), recipe.seed, logs
+            )
+        engine: Engine = self._engines[name]
+        return engine
+
+    def _close_engines(self, still_to_run: list[Stage]) -> None:
+        """Give back what no later stage uses: an idle engine holds its devices."""
+        needed = {stage.teacher for stage in still_to_run}
+        for name in set(self._engines) - needed:
+            self._engines.pop(name).close()
+
+    def _write_state(self) -> None:
+        plan = self.plan
+        recipe = plan.loaded.recipe.model_dump(by_alias=True)
+        text = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True, width=100)
+        plan.run.folder.write("recipe.yaml", text.encode())
+        plan.run.folder.write_json(
+            "run.json",
+            {
+                "name": plan.loaded.recipe.name,
+                "method": plan.loaded.recipe.method,
+                "recipe": recipe,
+                "recipe_folder": str(plan.loaded.folder),
+                "stages": {name: print_.work for name, print_ in plan.fingerprints.items()},
+                "fingerprints": {name: print_.whole for name, print_ in plan.fingerprints.items()},
+            },
+        )
+
+
+def load_function(name: str) -> StageFunction:
+    """Import a stage function by `module:function`."""
+    module, _, function = name.partition(":")
+    found: StageFunction = getattr(import_module(module), function)
+    return found
+
+
+def _logs(run: Run) -> Path:
+    """Where other libraries' output goes: in the run, or beside the caches for a remote run."""
+    local = run.folder.local
+    logs = (
+        local / "logs"
+        if local is not None
+        else cache_folder() / "logs" / content_id(run.folder.location)
+    )
+    logs.mkdir(parents=True, exist_ok=True)
+    return logs
+
+
+@contextmanager
+def _lock(run: Run) -> Iterator[None]:
+    """Keep a second process on this machine out of a run.
+
+    Raises:
+        UseError: Another process is at work in it.
+    """
+    local = run.folder.local
+    if local is None:
+        yield
+        return
+    run.folder.write("README", b"A Stillhouse run. `stillhouse status` and `report` read it.\n")
+    with (local / ".lock").open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UseError(
+                str(local), "another process is at work in this run.", "Wait for it, or stop it."
+            ) from None
+        yield
+
+
+def open_run(location: str) -> Run:
+    """A run that exists.
+
+    Raises:
+        UseError: There is none at this place.
+    """
+    run = Run(Folder(location))
+    if run.state() is None:
+        raise UseError(location, "there is no run here.", "`stillhouse run RECIPE` makes one.")
+    return run

@@ -1,0 +1,211 @@
+"""A recipe is read strictly, and every error names its line and what would be right."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from core.errors import UseError
+from core.recipe_file import load_recipe
+from stillhouse.methods import recipe_model
+
+RECIPE = """\
+name: routing
+method: fewshot_mcqa
+task:
+  instruction: Say which desk.
+  choices: [business, sports]
+  examples: examples.jsonl
+  evaluation: evaluation.jsonl
+teachers:
+  small:
+    model: embedded://gemma-3-270m
+    device: {kind: cpu-core, cpus: 2}
+generate:
+  teacher: small
+  decomposed: {rows: 10}
+  json: {rows: 2}
+score:
+  teacher: small
+students:
+  encoder:
+    model: embedded://all-minilm-l6-v2
+    train:
+      epochs: 2
+profiles:
+  local:
+    generate: {decomposed: {rows: 3}}
+    students: {encoder: {train: {epochs: 1, learning_rate: 1.0e-3}}}
+  broken:
+    generate:
+      decomposed: {rows: none}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("examples.jsonl", "evaluation.jsonl"):
+        (tmp_path / name).write_text('{"question": "Who won?", "answer": "sports"}\n')
+    return tmp_path
+
+
+def load(folder: Path, text: str = RECIPE, profile=None, settings=()):
+    file = folder / "recipe.yaml"
+    file.write_text(text)
+    return load_recipe(file, recipe_model, profile, settings).recipe
+
+
+def refuse(folder: Path, old: str, new: str, **options) -> UseError:
+    assert old in RECIPE
+    with pytest.raises(UseError) as caught:
+        load(folder, RECIPE.replace(old, new), **options)
+    return caught.value
+
+
+def line_of(text: str, error: UseError) -> str:
+    """The line of a recipe that an error points to."""
+    number = re.search(r"line (\d+)", error.place)
+    assert number, error.place
+    return text.splitlines()[int(number[1]) - 1].strip()
+
+
+def test_a_sound_recipe_is_read(folder):
+    recipe = load(folder)
+    assert recipe.generate.decomposed.rows == 10
+    assert recipe.generate.json_items.rows == 2
+    assert recipe.students["encoder"].train.epochs == 2
+    assert recipe.teachers["small"].device.count == 2
+
+
+def test_a_profile_changes_what_it_names_and_keeps_the_rest(folder):
+    recipe = load(folder, profile="local")
+    assert recipe.generate.decomposed.rows == 3
+    assert recipe.generate.json_items.rows == 2
+    assert recipe.students["encoder"].train.epochs == 1
+    assert recipe.students["encoder"].train.learning_rate == 1e-3
+
+
+def test_a_setting_beats_a_profile(folder):
+    settings = ["students.encoder.train.epochs=7", "task.choices.1=golf"]
+    (folder / "examples.jsonl").write_text('{"question": "Who?", "answer": "golf"}\n')
+    recipe = load(folder, profile="local", settings=settings)
+    assert recipe.students["encoder"].train.epochs == 7
+    assert recipe.task.choices == ["business", "golf"]
+
+
+def test_an_unknown_key_names_its_line_and_the_nearest_key(folder):
+    text = RECIPE.replace("epochs: 2", "epocs: 2")
+    error = refuse(folder, "epochs: 2", "epocs: 2")
+    assert line_of(text, error) == "epocs: 2"
+    assert "students.encoder.train.epocs" in error.cause
+    assert error.mend == "Did you mean 'epochs'?"
+
+
+def test_an_unknown_key_deep_in_a_flow_mapping(folder):
+    error = refuse(folder, "cpus: 2}", "cores: 2}")
+    assert "teachers.small.device.cores" in error.cause
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key"),
+    [
+        ("epochs: 2", "epochs: two", "students.encoder.train.epochs"),
+        ("epochs: 2", "epochs: 2.5", "students.encoder.train.epochs"),
+        ("epochs: 2", "epochs: 0", "students.encoder.train.epochs"),
+        ("name: routing", "name: Routing desk", "name"),
+        ("{rows: 10}", "{}", "generate.decomposed.rows"),
+        ("choices: [business, sports]", "choices: [business]", "task.choices"),
+        ("choices: [business, sports]", "choices: [a, A]", "task"),
+        ("choices: [business, sports]", "choices: [yes, no]", "task.choices.0"),
+        ("  teacher: small\n  decomposed", "  teacher: big\n  decomposed", "the recipe"),
+    ],
+)
+def test_a_wrong_value_names_its_key(folder, old, new, key):
+    error = refuse(folder, old, new)
+    assert f"'{key}'" in error.cause
+    assert str(folder / "recipe.yaml") in error.place
+    assert error.exit_status == 2
+
+
+def test_a_boolean_choice_is_told_about_quotes(folder):
+    error = refuse(folder, "choices: [business, sports]", "choices: [yes, no]")
+    assert "quotes" in error.mend
+
+
+def test_one_choice_is_no_choice(folder):
+    error = refuse(folder, "choices: [business, sports]", "choices: [business]")
+    assert error.mend == "Give at least two."
+
+
+def test_a_mistake_in_a_profile_points_into_the_profile(folder):
+    error = refuse(folder, "epochs: 2", "epochs: 2", profile="broken")
+    assert line_of(RECIPE, error) == "decomposed: {rows: none}"
+
+
+def test_a_mistake_in_a_setting_names_the_setting(folder):
+    error = refuse(folder, "epochs: 2", "epochs: 2", settings=["generate.decomposed.rows=-1"])
+    assert error.place == "--set generate.decomposed.rows=-1"
+
+
+@pytest.mark.parametrize("setting", ["rows", "=3", "task.choices.9=x", "name.first=x"])
+def test_a_setting_that_leads_nowhere_is_refused(folder, setting):
+    with pytest.raises(UseError) as caught:
+        load(folder, settings=[setting])
+    assert caught.value.place.startswith("--set ")
+
+
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        ("name: a\nname: b\n", "stands here twice"),
+        ("name: [a\n", "not YAML"),
+        ("- a\n", "a mapping"),
+        ("", "a mapping"),
+        ("name: a\nmethod: alchemy\n", "no method 'alchemy'"),
+        ("name: a\n", "'method' is missing"),
+    ],
+)
+def test_what_is_no_recipe_is_refused(folder, text, cause):
+    with pytest.raises(UseError, match=cause):
+        load(folder, text)
+
+
+def test_invalid_utf8_names_the_line(folder):
+    file = folder / "recipe.yaml"
+    file.write_bytes(b"name: a\nmethod: \xff\n")
+    with pytest.raises(UseError) as caught:
+        load_recipe(file, recipe_model)
+    assert caught.value.place.endswith("line 2")
+
+
+def test_missing_files_are_named(folder):
+    with pytest.raises(UseError, match="no such recipe"):
+        load_recipe(folder / "absent.yaml", recipe_model)
+    (folder / "examples.jsonl").unlink()
+    with pytest.raises(UseError) as caught:
+        load(folder)
+    assert "task.examples" in caught.value.cause
+    assert line_of(RECIPE, caught.value) == "examples: examples.jsonl"
+
+
+def test_an_unknown_profile_lists_the_known_ones(folder):
+    with pytest.raises(UseError, match=r"local, broken"):
+        load(folder, profile="cloud")
+
+
+def test_the_demonstration_is_sound():
+    recipe = Path(__file__).parents[2] / "recipes" / "demo.yaml"
+    assert load_recipe(recipe, recipe_model).recipe.name == "news-desk"
+
+
+def test_every_recipe_validates_against_the_schema_that_editors_get(folder):
+    import jsonschema
+    import yaml
+
+    schema = recipe_model("fewshot_mcqa").model_json_schema(by_alias=True)
+    content = yaml.safe_load(RECIPE)
+    content.pop("profiles")
+    jsonschema.validate(content, schema)
+    content["students"]["encoder"]["train"]["epocs"] = 1
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(content, schema)
