@@ -8,7 +8,7 @@ import yaml
 from pydantic import Field, ValidationError
 
 from core.errors import UseError
-from core.recipe import Section
+from core.recipe import LoadedRecipe, Section
 
 BUILT_IN = Path(__file__).parent / "prices.yaml"
 """The price book that comes with Stillhouse; every figure names its source and its date."""
@@ -66,3 +66,9 @@ def load_prices(file: Path) -> PriceBook:
         raise UseError(
             f"{file}, {key}", f"{first['msg']}.", f"See {BUILT_IN} for the form."
         ) from None
+
+
+def prices_of(loaded: LoadedRecipe) -> PriceBook:
+    """The recipe's price book, or the one that comes with Stillhouse."""
+    name = loaded.recipe.prices
+    return load_prices(BUILT_IN if name is None else loaded.path(name))

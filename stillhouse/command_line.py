@@ -129,10 +129,11 @@ def status(folder: RunFolder) -> None:
 @app.command()
 def report(folder: RunFolder) -> None:
     """Write the report of a run again."""
-    from stillhouse.gather import write_report
+    from stillhouse.gather import gather, write_report
     from stillhouse.workflow import open_run
 
-    typer.echo(write_report(open_run(folder)))
+    run_ = open_run(folder)
+    typer.echo(write_report(run_, gather(run_)))
 
 
 @app.command()

@@ -2,32 +2,49 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TextIO
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from core.errors import StillhouseError
+from core.errors import StillhouseError, WorkError
 from core.ledger import Ledger, total
-from core.prices import BUILT_IN, PriceBook, load_prices
-from core.recipe import LoadedRecipe
-from core.run import Manifest, Run
+from core.prices import PriceBook, prices_of
+from core.run import Manifest, Run, StageFolder
 from core.stage import Progress
 from stillhouse.amounts import amount, clock, count
-from stillhouse.workflow import Plan, Workflow
+from stillhouse.workflow import Plan, Workflow, logs_of, recipe_of
 
 PLAIN_SECONDS = 10.0
 """Seconds between two lines about a stage where the output is no terminal."""
 
 
-def price_book(loaded: LoadedRecipe) -> PriceBook:
-    """The recipe's price book, or the one that comes with Stillhouse."""
-    prices = loaded.recipe.prices
-    return load_prices(BUILT_IN if prices is None else loaded.path(prices))
+@contextmanager
+def _streams_to(log: Path) -> Iterator[TextIO]:
+    """Send standard output and error to a file, and give a stream to the terminal instead."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = [os.dup(1), os.dup(2)]
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a") as stream, os.fdopen(os.dup(2), "w") as terminal:
+        os.dup2(stream.fileno(), 1)
+        os.dup2(stream.fileno(), 2)
+        try:
+            yield terminal
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            for number, saved in enumerate(kept, start=1):
+                os.dup2(saved, number)
+                os.close(saved)
 
 
 @dataclass
@@ -49,6 +66,8 @@ class RunDisplay:
 
     prices: PriceBook
     run: Run
+    log: Path
+    """File for what other libraries print in this process."""
     console: Console = field(default_factory=lambda: Console(stderr=True))
     lines: dict[str, _Line] = field(default_factory=dict)
     _printed: float = 0.0
@@ -56,17 +75,21 @@ class RunDisplay:
     @contextmanager
     def showing(self) -> Iterator[None]:
         """Keep the display on the screen while a block runs."""
-        if not self.console.is_terminal:
+        with ExitStack() as stack:
+            # Libraries write to the process's own streams, some of them from C++.
+            self.console.file = stack.enter_context(_streams_to(self.log))
+            if self.console.is_terminal:
+                stack.enter_context(self._live())
             yield
-            return
-        with Live(
+
+    def _live(self) -> Live:
+        return Live(
             get_renderable=self.table,
             console=self.console,
             refresh_per_second=4,
             redirect_stdout=False,
             redirect_stderr=False,
-        ):
-            yield
+        )
 
     def begin(self, stages: list[str]) -> None:
         """The run has these stages."""
@@ -161,11 +184,11 @@ def show_run(plan: Plan) -> None:
     Raises:
         StillhouseError: What stopped the run.
     """
-    from stillhouse.gather import write_report
+    from stillhouse.gather import gather, write_report
     from stillhouse.summary import summary
 
-    prices = price_book(plan.loaded)
-    display = RunDisplay(prices, plan.run)
+    prices = prices_of(plan.loaded)
+    display = RunDisplay(prices, plan.run, logs_of(plan.run) / "driver.log")
     nothing_to_do = all(plan.done(stage.name) for stage in plan.stages)
     try:
         with display.showing():
@@ -176,15 +199,14 @@ def show_run(plan: Plan) -> None:
         raise _unforeseen(plan.run, error) from error
     if nothing_to_do:
         display.console.print("Everything was done already.")
-    path = write_report(plan.run)
+    data = gather(plan.run)
+    path = write_report(plan.run, data)
     out = Console()
-    out.print(summary(plan.run))
+    out.print(summary(data))
     out.print(f"Report: {path}", highlight=False, soft_wrap=True)
 
 
 def _unforeseen(run: Run, error: BaseException) -> StillhouseError:
-    from core.errors import WorkError
-
     last = str(error).strip().splitlines()
     return WorkError(
         run.folder.location,
@@ -207,10 +229,7 @@ def show_plan(plan: Plan) -> None:
     Console().print(table)
 
 
-def _committed_rows(folder: object) -> int:
-    from core.run import StageFolder
-
-    assert isinstance(folder, StageFolder)
+def _committed_rows(folder: StageFolder) -> int:
     return sum(
         folder.rows.read_table(f"{key}.parquet", ["id"]).num_rows
         for key in folder.committed_shards()
@@ -219,10 +238,8 @@ def _committed_rows(folder: object) -> int:
 
 def show_status(run: Run) -> None:
     """Print how far a run is, and what it has cost."""
-    from stillhouse.gather import recipe_of
-
     state = run.state() or {}
-    prices = price_book(recipe_of(run))
+    prices = prices_of(recipe_of(run))
     entries = Ledger(run.ledger).entries()
     table = Table(box=None, pad_edge=False)
     for column in ("stage", "state", "rows", "cost"):

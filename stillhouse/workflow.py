@@ -21,7 +21,7 @@ from core.recipe import LoadedRecipe
 from core.run import Folder, Manifest, Run, StageFolder
 from core.stage import Progress, StageContext, StageFunction
 from core.teacher import Engine
-from stillhouse.methods import lay_out
+from stillhouse.methods import lay_out, recipe_model
 from stillhouse.ray_session import ray_session
 from stillhouse.stages import Fingerprint, Stage, fingerprints
 
@@ -141,7 +141,7 @@ class Workflow:
                     self.display.found(stage.name, manifest)
             if not pending:
                 return
-            logs = _logs(plan.run)
+            logs = logs_of(plan.run)
             with ray_session(plan.loaded.recipe, logs):
                 try:
                     for number, stage in enumerate(pending):
@@ -224,7 +224,7 @@ def load_function(name: str) -> StageFunction:
     return found
 
 
-def _logs(run: Run) -> Path:
+def logs_of(run: Run) -> Path:
     """Where other libraries' output goes: in the run, or beside the caches for a remote run."""
     local = run.folder.local
     logs = (
@@ -268,3 +268,11 @@ def open_run(location: str) -> Run:
     if run.state() is None:
         raise UseError(location, "there is no run here.", "`stillhouse run RECIPE` makes one.")
     return run
+
+
+def recipe_of(run: Run) -> LoadedRecipe:
+    """The resolved recipe that a run was last made from."""
+    state = run.state()
+    assert state is not None, "the run exists"
+    recipe = recipe_model(state["method"]).model_validate(state["recipe"])
+    return LoadedRecipe(recipe, Path(state["recipe_folder"]))

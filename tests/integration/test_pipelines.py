@@ -1,0 +1,318 @@
+"""Engines, shards and stages on a real Ray and a real vLLM with a tiny model."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import time
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import ray
+
+from core.errors import UseError, WorkError
+from core.ledger import Ledger
+from core.recipe import Device, LoadedRecipe, Task, Teacher
+from core.rows import GENERATED, SCORED, TASK
+from core.run import Folder, Manifest, Run
+from core.stage import StageContext
+from core.teacher import Sampling
+from pipelines.engine_pool import start_engines
+from pipelines.evaluation import predict_teacher
+from pipelines.fewshot_prompts import FewshotPrompts
+from pipelines.scoring import content_free_offsets, score
+from pipelines.shards import Rejection, run_shards
+from pipelines.writing import write_items
+from stillhouse.methods.fewshot_mcqa import FewshotMcqaRecipe
+from tests.tiny_models import CORPUS
+
+CHOICES = ["business", "health", "politics", "sports", "technology"]
+EXAMPLES = [line.split(": ")[1].split("\n")[0] for line in CORPUS[1:6]]
+
+
+@pytest.fixture(scope="module")
+def engine(tiny_teacher, tmp_path_factory):
+    ray.init(address="local", num_cpus=8, include_dashboard=False, log_to_driver=False)
+    teacher = Teacher(
+        model=str(tiny_teacher),
+        engine={
+            "dtype": "float32",
+            "max_model_len": 512,
+            "max_num_seqs": 16,
+            "block_size": 32,
+            "enforce_eager": True,
+        },
+        device=Device(kind="cpu-core", cpus=2),
+    )
+    pool = start_engines("tiny", teacher, tiny_teacher, 0, tmp_path_factory.mktemp("logs"))
+    yield pool
+    pool.close()
+    ray.shutdown()
+
+
+@pytest.fixture
+def context_of(engine, tiny_teacher, tmp_path):
+    recipe = FewshotMcqaRecipe.model_validate(
+        {
+            "name": "test",
+            "method": "fewshot_mcqa",
+            "shard_rows": 8,
+            "task": {
+                "instruction": "Each headline goes to one news desk.",
+                "question_name": "Headline",
+                "answer_name": "News desk",
+                "choices": CHOICES,
+                "examples": "x",
+                "evaluation": "y",
+            },
+            "teachers": {"tiny": {"model": str(tiny_teacher), "device": {"cpus": 2}}},
+            "generate": {"teacher": "tiny", "decomposed": {"rows": 1}},
+            "score": {"teacher": "tiny"},
+            "students": {"encoder": {"model": "x"}},
+        }
+    )
+    run = Run(Folder(str(tmp_path / "run")))
+
+    def context(stage, settings=(), inputs=(), shard_rows=8):
+        return StageContext(
+            stage=run.stage(stage, "w" * 12),
+            recipe=LoadedRecipe(recipe.model_copy(update={"shard_rows": shard_rows}), tmp_path),
+            settings=dict(settings),
+            inputs=dict(inputs),
+            engine=lambda _: engine,
+            model=lambda name: name,
+            attempt="attempt",
+            write_entry=Ledger(run.ledger).write,
+            show=lambda _: None,
+            logs=tmp_path,
+        )
+
+    context.run = run
+    return context
+
+
+def stage_of(context_of, name, schema, rows):
+    """A finished stage with given rows."""
+    stage = context_of(name).stage
+    stage.commit_shard("rows", pa.Table.from_pylist(rows, schema=schema), pa.table({}))
+    stage.commit(Manifest(name, "f", {}, ["rows"], len(rows), {}))
+    return stage
+
+
+def task_rows(questions):
+    return [
+        {
+            "id": f"task-{number}",
+            "question": question,
+            "choices": CHOICES,
+            "answer": number % len(CHOICES),
+            "difficulty": None,
+        }
+        for number, question in enumerate(questions)
+    ]
+
+
+@pytest.fixture
+def examples(context_of):
+    return stage_of(context_of, "examples", TASK, task_rows(EXAMPLES))
+
+
+def prompts_for(recipe_task, examples):
+    return FewshotPrompts(recipe_task, examples.read().to_pylist())
+
+
+def test_label_scores_are_the_models_own_log_probabilities(engine, tiny_teacher):
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_teacher)
+    model = AutoModelForCausalLM.from_pretrained(tiny_teacher)
+    prompt = "Headline: Senate passes budget bill\nNews desk:"
+    labels = [f" {choice}" for choice in CHOICES]
+    found = asyncio.run(engine.score_labels(prompt, labels))
+    ids = [tokenizer.encode(label)[0] for label in labels]
+    with torch.inference_mode():
+        logits = model(**tokenizer(prompt, return_tensors="pt")).logits[0, -1]
+    expected = torch.log_softmax(logits, -1)[ids].tolist()
+    assert found.logprobs == pytest.approx(expected, abs=1e-4)
+    assert found.usage.requests == 1
+    assert found.usage.tokens_in == len(tokenizer.encode(prompt))
+
+
+def test_a_label_of_several_tokens_is_refused_with_the_choice(engine):
+    with pytest.raises(UseError) as caught:
+        asyncio.run(engine.score_labels("News desk:", [" business", " unbelievable"]))
+    assert "unbelievable" in caught.value.place
+
+
+def test_a_prompt_over_the_models_length_is_told_and_not_thrown(engine):
+    completion = asyncio.run(engine.complete("desk " * 600, Sampling(max_tokens=4)))
+    assert completion.finish == "error"
+    assert "512" in completion.error
+    assert "tokens" in asyncio.run(engine.score_labels("desk " * 600, [" sports"])).error
+
+
+def test_structured_decoding_gives_json(engine, context_of, examples):
+    schema = prompts_for(context_of("x").recipe.recipe.task, examples).json_schema()
+    schema["properties"]["question"]["maxLength"] = 5
+    sampling = Sampling(max_tokens=300, json_schema=schema)
+    item = json.loads(asyncio.run(engine.complete("An item:", sampling)).text)
+    assert item["answer"] in CHOICES
+
+
+def test_a_stage_is_written_resumed_and_grown_without_paying_twice(context_of, examples):
+    def write(rows, shard_rows=8):
+        context = context_of(
+            "write",
+            {"teacher": "tiny", "mode": "decomposed", "rows": rows, "sampling": {"max_tokens": 12}},
+            {"examples": examples},
+            shard_rows,
+        )
+        result = write_items(context)
+        requests = sum(e.requests for e in Ledger(context_of.run.ledger).entries())
+        return context.stage, result, requests
+
+    stage, result, asked = write(40)
+    assert asked == 40
+    assert len(result.shards) == 5
+    assert result.rows + sum(result.rejected.values()) == 40
+    # The same again asks nothing; the ledger's entry stays what it was.
+    assert write(40)[1] == result
+    # A lost shard is the only one that is made again.
+    (stage.rows.local / f"{result.shards[2]}.parquet").unlink()
+    assert write(40)[1].shards == result.shards
+    assert sum(e.requests for e in Ledger(context_of.run.ledger).entries()) == 8
+    # Another cut of the same rows finds the rows that were kept; only rejected ones are redone.
+    _, recut, asked = write(40, shard_rows=10)
+    assert recut.rows >= result.rows
+    assert asked <= sum(result.rejected.values())
+    # More rows: the full shards stay.
+    _, grown, asked = write(48)
+    assert grown.shards[:5] == result.shards
+    assert asked == 8
+    ids = [row for key in grown.shards for row in stage.rows.read_table(f"{key}.parquet")["id"]]
+    assert len(ids) == len(set(ids)) == grown.rows
+
+
+def test_scores_are_calibrated_by_what_the_prompt_says_of_nothing(context_of, examples, engine):
+    rows = stage_of(context_of, "evaluation", TASK, task_rows([*EXAMPLES, "x " * 500]))
+    context = context_of(
+        "score", {"teacher": "tiny", "orders": 2}, {"examples": examples, "rows": rows}
+    )
+    result = score(context)
+    assert result.rows == len(EXAMPLES)
+    assert result.rejected == {"too-long": 1}
+    context.stage.commit(
+        Manifest("score", "f", {}, result.shards, result.rows, result.rejected, result.facts)
+    )
+    table = context.stage.read()
+    assert table.schema.equals(SCORED)
+    for row in table.to_pylist():
+        differences = [a - b for a, b in zip(row["logprobs"], row["calibrated"], strict=True)]
+        assert differences == pytest.approx(result.facts["offsets"], abs=1e-4)
+        assert row["usage"]["requests"] == 2
+    prompts = prompts_for(context.recipe.recipe.task, examples)
+    assert result.facts["offsets"] == pytest.approx(
+        content_free_offsets(prompts, engine, 2), abs=1e-4
+    )
+    assert sum(math.exp(offset) for offset in result.facts["offsets"]) < 1
+
+    predicted = context_of("predict", inputs={"scored": context.stage, "rows": rows})
+    found = predict_teacher(predicted)
+    assert found.rows == 2 * len(EXAMPLES)
+    assert set(found.facts["accuracy"]) == {"tiny raw", "tiny calibrated"}
+
+
+def test_examples_that_do_not_fit_the_teacher_are_told(context_of, engine):
+    task = context_of("x").recipe.recipe.task
+    long = FewshotPrompts(task, task_rows(["word " * 200] * 5))
+    with pytest.raises(WorkError, match="do not fit"):
+        content_free_offsets(long, engine, 1)
+
+
+class FailingWork:
+    """Work with every kind of trouble that a row can bring."""
+
+    schema = pa.schema([("id", pa.string())])
+
+    async def __call__(self, row):
+        if row["id"] == "rejected":
+            return Rejection("odd", "it is odd", {"bytes": b"\xff"})
+        if row["id"] == "fatal":
+            raise UseError("a place", "a cause.", "A mend.")
+        if row["id"] == "bug":
+            raise ZeroDivisionError("division by zero")
+        return {"id": row["id"]}
+
+
+def test_a_fatal_error_keeps_its_three_parts_and_what_was_committed(context_of, engine):
+    context = context_of("fails", shard_rows=1)
+    plan = [{"id": str(number)} for number in range(6)]
+    with pytest.raises(UseError) as caught:
+        run_shards(context, [*plan, {"id": "fatal"}], FailingWork(), engine)
+    assert (caught.value.place, caught.value.mend) == ("a place", "A mend.")
+    with pytest.raises(WorkError) as caught:
+        run_shards(context, [*plan, {"id": "bug"}], FailingWork(), engine)
+    assert "ZeroDivisionError" in caught.value.cause
+    before = context.stage.committed_shards()
+    result = run_shards(context, [*plan, {"id": "rejected"}], FailingWork(), engine)
+    assert before <= set(result.shards)
+    assert (result.rows, result.rejected) == (6, {"odd": 1})
+    rejected = next((context.stage.folder.local / "rejected").iterdir())
+    assert pq.read_table(rejected).to_pylist()[0]["detail"] == "it is odd"
+
+
+def test_equal_ids_are_one_piece_of_work(context_of, engine):
+    context = context_of("twice")
+    result = run_shards(context, [{"id": "a"}, {"id": "b"}, {"id": "a"}], FailingWork(), engine)
+    assert result.rows == 2
+
+
+def test_an_engine_that_is_killed_comes_back_and_its_rows_with_it(context_of, engine):
+    """SIGKILL to vLLM's own process: the actor notices, restarts, and Ray repeats its calls."""
+    import psutil
+
+    actor = engine.processes()[0]
+    cores = [
+        child for child in psutil.Process(actor).children(recursive=True) if child.is_running()
+    ]
+    assert cores, "vLLM runs a process of its own"
+
+    async def ask():
+        sampling = Sampling(max_tokens=200, temperature=1.0)
+        asked = [asyncio.ensure_future(engine.complete(f"{n}", sampling)) for n in range(24)]
+        await asyncio.sleep(0.3)
+        for core in cores:
+            core.kill()
+        return await asyncio.gather(*asked)
+
+    began = time.monotonic()
+    answers = asyncio.run(asyncio.wait_for(ask(), timeout=180))
+    assert len(answers) == 24
+    assert all(answer.finish in ("stop", "length") for answer in answers)
+    assert engine.processes()[0] != actor, f"after {time.monotonic() - began:.0f} s"
+
+
+def test_the_schema_of_generated_rows_holds_what_the_stage_writes(context_of, examples):
+    context = context_of(
+        "write-json",
+        {"teacher": "tiny", "mode": "json", "rows": 4, "sampling": {"max_tokens": 8}},
+        {"examples": examples},
+    )
+    result = write_items(context)
+    assert result.rows + sum(result.rejected.values()) == 4
+    # Eight tokens are too few for a whole item: cut short, it is no JSON.
+    assert result.rejected.get("unparseable", 0) >= 1
+    for key in result.shards:
+        assert context.stage.rows.read_table(f"{key}.parquet").schema.equals(GENERATED)
+
+
+def test_tasks_have_words_for_their_prompts():
+    task = Task(instruction="Do.", choices=["a", "b"], examples="x", evaluation="y")
+    prompts = FewshotPrompts(task, task_rows(["One?", "Two?"])[:2])
+    prompt = prompts.score_choice("Three?", 1)
+    assert prompt.index("Two?") < prompt.index("One?") < prompt.index("Three?")
+    assert prompt.endswith("Answer:")
+    assert prompts.labels() == [" a", " b"]

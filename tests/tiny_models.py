@@ -1,0 +1,71 @@
+"""Tiny real models with their own tokenizers, made once a session: seconds, and no download."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+CORPUS = [
+    "Each headline goes to one news desk.",
+    "Headline: Central bank holds interest rates as inflation cools\nNews desk: business",
+    "Headline: New vaccine cuts hospital stays among older patients\nNews desk: health",
+    "Headline: Senate passes budget bill after all-night debate\nNews desk: politics",
+    "Headline: Late goal sends underdogs into the cup final\nNews desk: sports",
+    "Headline: Chipmaker unveils processor built for faster AI\nNews desk: technology",
+] * 20
+
+
+def make_teacher(folder: Path) -> Path:
+    """A causal model of two layers. It babbles; its answers are as real as any engine's."""
+    import torch
+    from tokenizers import ByteLevelBPETokenizer
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    bpe = ByteLevelBPETokenizer()
+    bpe.train_from_iterator(CORPUS, vocab_size=600, min_frequency=2, special_tokens=["<s>", "</s>"])
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=bpe._tokenizer, bos_token="<s>", eos_token="</s>", pad_token="</s>"
+    )
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=64,
+            intermediate_size=128,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            head_dim=32,
+            max_position_embeddings=1024,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            tie_word_embeddings=True,
+        )
+    )
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def make_encoder(folder: Path) -> Path:
+    """An encoder of two layers with a word-piece tokenizer."""
+    import torch
+    from tokenizers import BertWordPieceTokenizer
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+
+    pieces = BertWordPieceTokenizer()
+    pieces.train_from_iterator(CORPUS, vocab_size=400, min_frequency=1)
+    tokenizer = BertTokenizerFast(tokenizer_object=pieces._tokenizer, model_max_length=128)
+    torch.manual_seed(0)
+    model = BertModel(
+        BertConfig(
+            vocab_size=pieces.get_vocab_size(),
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=64,
+            max_position_embeddings=128,
+        )
+    )
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder

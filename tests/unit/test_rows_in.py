@@ -1,0 +1,149 @@
+"""Rows from people and from teachers: what is used, what is rejected, and why."""
+
+import json
+
+import pytest
+
+from core.recipe import Task
+from pipelines.cleaning import clean_items, normal_form
+from pipelines.selection import judge
+from pipelines.shards import Rejection, rejected_table
+from pipelines.tasks import LONGEST_QUESTION, parse_rows
+from pipelines.writing import plan_items, read_json_item, read_question
+
+TASK = Task(
+    instruction="Say which desk.",
+    choices=["business", "sports"],
+    examples="examples.jsonl",
+    evaluation="evaluation.jsonl",
+)
+
+
+def reasons(rejections) -> list[str]:
+    return [rejection.reason for _, rejection in rejections]
+
+
+def test_good_lines_become_rows_and_bad_ones_are_rejected_with_their_number(tmp_path):
+    file = tmp_path / "rows.jsonl"
+    lines = [
+        b'{"question": " Who won? ", "answer": "sports", "difficulty": "plain"}',
+        b'{"question": "caf\xff", "answer": "sports"}',
+        b"not json",
+        b'["a list"]',
+        b'{"answer": "sports"}',
+        b'{"question": "   ", "answer": "sports"}',
+        b'{"question": "Rates rise", "answer": "weather"}',
+        b"",
+        b'{"question": "Who won?", "answer": "business"}',
+        json.dumps({"question": "x" * (LONGEST_QUESTION + 1), "answer": "sports"}).encode(),
+        b'{"question": "\\ud800 Rates rise", "answer": "business"}',
+        b"[" * 100_000,
+    ]
+    file.write_bytes(b"\r\n".join(lines))
+    rows, rejections = parse_rows(file, TASK)
+    assert [(row["question"], row["answer"]) for row in rows] == [
+        ("Who won?", 1),
+        ("\\ud800 Rates rise", 0),
+    ]
+    assert rows[0]["difficulty"] == "plain"
+    assert reasons(rejections) == [
+        "not-utf8",
+        "not-json",
+        "not-an-object",
+        "no-question",
+        "no-question",
+        "unknown-answer",
+        "duplicate",
+        "too-long",
+        "not-json",
+    ]
+    assert "line 2" in rejections[0][1].detail
+    assert "line 9" in rejections[6][1].detail
+    table = rejected_table("examples", rejections)
+    assert table.num_rows == len(rejections)
+    assert "\\xff" in table["original"][0].as_py()
+
+
+def test_equal_content_has_equal_ids_whatever_the_order(tmp_path):
+    first, second = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
+    first.write_text('{"question": "Who won?", "answer": "sports"}\n')
+    second.write_text('\n{"answer": "sports", "question": "Who won?"}')
+    assert parse_rows(first, TASK)[0][0]["id"] == parse_rows(second, TASK)[0][0]["id"]
+
+
+@pytest.mark.parametrize(
+    ("text", "finish", "expected"),
+    [
+        (" Team wins\n\nNews desk: x", "stop", (1, "Team wins")),
+        ("\n  \n", "stop", "empty"),
+        ("a headline without an end", "length", "cut"),
+    ],
+)
+def test_a_written_question_is_its_first_line(text, finish, expected):
+    found = read_question(text, finish, 1)
+    assert (found.reason if isinstance(found, Rejection) else found) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('{"answer": "sports", "question": " Team wins "}', (1, "Team wins")),
+        ('{"answer": "sports", "question": "Team', "unparseable"),
+        ('{"answer": "weather", "question": "Rain"}', "unparseable"),
+        ('{"answer": ["sports"], "question": "Rain"}', "unparseable"),
+        ('{"answer": "sports", "question": 3}', "unparseable"),
+        ('{"answer": "sports", "question": "  "}', "empty"),
+        ("[]", "unparseable"),
+        ("", "unparseable"),
+    ],
+)
+def test_a_json_item_is_taken_apart_or_rejected(text, expected):
+    found = read_json_item(text, TASK.choices)
+    assert (found.reason if isinstance(found, Rejection) else found) == expected
+
+
+def item(question: str, number: int = 0) -> dict:
+    return {"id": str(number), "mode": "decomposed", "question": question}
+
+
+def test_cleaning_keeps_one_of_each_and_counts_the_rest():
+    items = [
+        item(text, number)
+        for number, text in enumerate(
+            ["Team wins the cup", "team  WINS the cup!", "Rates", "?!", "a " * 30, "Rates rise now"]
+        )
+    ]
+    kept, rejections = clean_items(items, ["Rates rise, now"], min_words=2, max_words=20)
+    assert [row["id"] for row in kept] == ["0"]
+    assert reasons(rejections) == ["duplicate", "too-short", "empty", "too-long", "duplicate"]
+    assert "an example" in rejections[-1][1].detail
+
+
+def test_normal_form_keeps_letters_of_every_script():
+    assert normal_form("Ελλάδα — 東京, مصر!") == "ελλάδα 東京 مصر"
+
+
+def scored(intended, logprobs) -> dict:
+    return {"intended": intended, "choices": TASK.choices, "logprobs": logprobs}
+
+
+def test_selection_wants_agreement_and_confidence():
+    # softmax([0, ln 3]) = (0.25, 0.75)
+    row = scored(1, [0.0, 1.0986123])
+    assert judge(row, "logprobs", agree=True, min_confidence=0.74) is None
+    assert judge(row, "logprobs", agree=True, min_confidence=0.76).reason == "unsure"
+    other = scored(0, [0.0, 1.0986123])
+    assert judge(other, "logprobs", agree=True, min_confidence=0.0).reason == "disagreement"
+    assert judge(other, "logprobs", agree=False, min_confidence=0.0) is None
+
+
+def test_planned_items_balance_choices_and_orders_and_grow_at_the_end():
+    plan = list(plan_items(20, choices=2, examples=5, parts={"seed": 0}))
+    assert [row["answer"] for row in plan].count(0) == 10
+    assert {(row["answer"], row["order"]) for row in plan} == {
+        (answer, order) for answer in range(2) for order in range(5)
+    }
+    assert len({row["id"] for row in plan}) == 20
+    assert plan == list(plan_items(30, choices=2, examples=5, parts={"seed": 0}))[:20]
+    other = list(plan_items(20, choices=2, examples=5, parts={"seed": 1}))
+    assert not {row["id"] for row in plan} & {row["id"] for row in other}

@@ -1,0 +1,110 @@
+"""What a changed recipe, prompt or file runs again, and what it keeps."""
+
+import pytest
+
+from core.errors import UseError
+from core.recipe_file import load_recipe
+from core.run import Folder, Run
+from stillhouse.methods import recipe_model
+from stillhouse.workflow import Workflow, differences, plan_run, refuse_other_recipe
+from tests.unit.test_recipe_file import RECIPE
+
+
+@pytest.fixture
+def plan_of(tmp_path):
+    for name in ("examples.jsonl", "evaluation.jsonl"):
+        (tmp_path / name).write_text('{"question": "Who won?", "answer": "sports"}\n')
+    (tmp_path / "recipe.yaml").write_text(RECIPE)
+
+    def plan(*settings):
+        loaded = load_recipe(tmp_path / "recipe.yaml", recipe_model, settings=settings)
+        return plan_run(loaded, Run(Folder(str(tmp_path / "run"))))
+
+    plan.folder = tmp_path
+    return plan
+
+
+def changed(before, after, part="whole") -> set[str]:
+    return {
+        name
+        for name, found in before.fingerprints.items()
+        if getattr(found, part) != getattr(after.fingerprints[name], part)
+    }
+
+
+AFTER_SELECT = {"train-encoder", "predict-encoder", "compare-encoder"}
+
+
+def test_a_plan_is_the_same_every_time(plan_of):
+    assert plan_of().fingerprints == plan_of().fingerprints
+
+
+def test_more_rows_keep_the_work_that_is_there(plan_of):
+    before, after = plan_of(), plan_of("generate.decomposed.rows=20")
+    assert changed(before, after) == {"write", "clean", "score", "select"} | AFTER_SELECT
+    # The folders of what a teacher did stay the same, so its committed rows are found again.
+    assert not changed(before, after, "work") & {"write", "write-json", "score"}
+
+
+def test_another_learning_rate_trains_again_and_asks_no_teacher(plan_of):
+    after = plan_of("students.encoder.train.learning_rate=0.5")
+    assert changed(plan_of(), after) == AFTER_SELECT | {
+        "train-encoder-examples-alone",
+        "predict-encoder-examples-alone",
+    }
+
+
+def test_serving_settings_measure_again_and_train_nothing(plan_of):
+    assert changed(plan_of(), plan_of("serve.max_batch_size=4")) == {"compare-encoder"}
+
+
+def test_prices_and_ports_change_nothing(plan_of):
+    assert not changed(plan_of(), plan_of("compare.requests_per_day=7", "serve.port=0"))
+
+
+def test_another_evaluation_set_generates_nothing_again(plan_of):
+    before = plan_of()
+    with (plan_of.folder / "evaluation.jsonl").open("a") as stream:
+        stream.write('{"question": "Rates rise", "answer": "business"}\n')
+    assert changed(before, plan_of()) == {
+        "evaluation",
+        "score-evaluation",
+        "predict-teacher",
+        "predict-encoder",
+        "predict-encoder-examples-alone",
+        "compare-encoder",
+    }
+
+
+def test_one_prompt_file_runs_again_only_what_uses_it(plan_of, monkeypatch):
+    import stillhouse.stages
+
+    before = plan_of()
+    version = stillhouse.stages.prompt_version
+    monkeypatch.setattr(
+        stillhouse.stages,
+        "prompt_version",
+        lambda name: "edited" if name.endswith("write_json.j2") else version(name),
+    )
+    found = changed(before, plan_of())
+    assert "write-json" in found
+    assert not found & {"write", "score-evaluation", "predict-teacher", "examples"}
+
+
+def test_another_recipe_in_the_same_folder_is_refused_with_the_difference(plan_of):
+    Workflow(plan_of(), display=None)._write_state()
+    refuse_other_recipe(plan_of())
+    refuse_other_recipe(plan_of("compare.requests_per_day=7"))
+    with pytest.raises(UseError) as caught:
+        refuse_other_recipe(plan_of("students.encoder.train.epochs=9"))
+    assert "students.encoder.train.epochs: 2 -> 9" in caught.value.cause
+    assert "train-encoder" in caught.value.mend
+    assert "--update" in caught.value.mend
+    assert "write" not in caught.value.mend
+
+
+def test_differences_name_keys_and_both_values():
+    before = {"a": {"b": 1, "c": [1]}, "d": None}
+    assert differences(before, {"a": {"b": 2, "c": [1]}, "d": None}) == ["a.b: 1 -> 2"]
+    assert differences(before, before) == []
+    assert differences({"a": 1}, {"b": 1}) == ["a: 1 -> None", "b: None -> 1"]
