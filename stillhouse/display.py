@@ -20,7 +20,8 @@ from core.ledger import Ledger, total
 from core.prices import PriceBook, prices_of
 from core.run import Manifest, Run, StageFolder
 from core.stage import Progress
-from stillhouse.amounts import amount, clock, count
+from stillhouse.clock import clock
+from stillhouse.report.wording import count, money
 from stillhouse.workflow import Plan, Workflow, logs_of, recipe_of
 
 PLAIN_SECONDS = 10.0
@@ -123,7 +124,7 @@ class RunDisplay:
 
     def table(self) -> Table:
         """The live picture."""
-        spent = amount(self._spent(), self.prices.currency)
+        spent = money(self._spent(), self.prices.currency)
         table = Table(box=None, pad_edge=False, caption=f"cost so far {spent}", caption_style="")
         table.add_column("stage")
         table.add_column("")
@@ -151,8 +152,8 @@ class RunDisplay:
             tokens = (progress.tokens - line.tokens_before) / seconds
             parts.append(f"{tokens:,.0f} tokens/s")
         if progress.device:
-            money = self.prices.device_money(progress.device, progress.device_seconds)
-            parts.append(amount(money, self.prices.currency))
+            spent = self.prices.device_money(progress.device, progress.device_seconds)
+            parts.append(f"cost {money(spent, self.prices.currency)}")
         if rate > 0 and progress.done < progress.total:
             parts.append(f"{clock((progress.total - progress.done) / rate)} left")
         return ", ".join(parts)
@@ -254,8 +255,8 @@ def show_status(run: Run) -> None:
             name,
             "done" if manifest else "not done",
             rows,
-            amount(cost, prices.currency) if used else "",
+            money(cost, prices.currency) if used else "",
         )
     console = Console()
     console.print(table)
-    console.print(f"Cost so far: {amount(total(entries, prices).money, prices.currency)}")
+    console.print(f"Cost so far: {money(total(entries, prices).money, prices.currency)}")

@@ -199,7 +199,9 @@ class Histogram:
     counts: list[int]
 
     @classmethod
-    def of(cls, values: Iterable[float], low: float = 0.0, high: float = 1.0, bins: int = 20) -> Histogram:
+    def of(
+        cls, values: Iterable[float], low: float = 0.0, high: float = 1.0, bins: int = 20
+    ) -> Histogram:
         """Count values into equal bins; those beyond an end go into the last bin there."""
         edges = [low + (high - low) * i / bins for i in range(bins + 1)]
         counts = [0] * bins

@@ -35,7 +35,9 @@ def difference(first: tuple[int, int], second: tuple[int, int]) -> Interval | No
     return _combine(first, second, correlation=0.0)
 
 
-def paired_difference(both: int, only_first: int, only_second: int, neither: int) -> Interval | None:
+def paired_difference(
+    both: int, only_first: int, only_second: int, neither: int
+) -> Interval | None:
     """95% interval of the difference of two shares of the same rows.
 
     Narrower than `difference`, as what two models get wrong together says nothing about which is
@@ -50,14 +52,16 @@ def paired_difference(both: int, only_first: int, only_second: int, neither: int
     total = both + only_first + only_second + neither
     first, second = both + only_first, both + only_second
     margins = first * (total - first) * second * (total - second)
-    product = both * neither - only_first * only_second
+    product = float(both * neither - only_first * only_second)
     if product > 0:  # Newcombe's continuity correction, towards no correlation
         product = max(product - total / 2, 0)
     correlation = product / math.sqrt(margins) if margins else 0.0
     return _combine((first, total), (second, total), correlation)
 
 
-def _combine(first: tuple[int, int], second: tuple[int, int], correlation: float) -> Interval | None:
+def _combine(
+    first: tuple[int, int], second: tuple[int, int], correlation: float
+) -> Interval | None:
     a, b = wilson(*first), wilson(*second)
     if a is None or b is None:
         return None

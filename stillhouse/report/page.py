@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice, zip_longest
@@ -22,6 +23,7 @@ from stillhouse.report.data import (
     StageCost,
     TrainingRow,
 )
+from stillhouse.report.drawing import Figure
 from stillhouse.report.text import clean, shown, size
 from stillhouse.report.verdict import cpu_seconds, ratio_in_words, verdict
 
@@ -36,8 +38,8 @@ MOST_BYTES = 120_000
 QUESTION, ORIGINAL, RECIPE = 600, 2_000, 60_000
 """Characters that are shown of a question, a rejected row and a recipe."""
 
-WORDS, ANYTHING = 32, 1_000
-"""Characters that are shown of a choice's name, and of any other text."""
+WORDS, ANYTHING = 32, 300
+"""Characters that are shown of a short name in a list, and of any other text."""
 
 MOST_BARS = 6
 """Choices of one soft label that are shown, the likeliest first."""
@@ -100,7 +102,7 @@ def render(data: ReportData) -> str:
         disagreements=_listed(data.disagreements, _answer_texts, lambda row: str(row.answer)),
         mistakes=_listed(data.mistakes, _answer_texts, lambda row: str(row.answer)),
         limits={"question": QUESTION, "original": ORIGINAL, "recipe": RECIPE},
-        style=Markup((HERE / "page.css").read_text(encoding="utf-8")),
+        style=Markup((HERE / "page.css").read_text(encoding="utf-8")),  # noqa: S704, our own file
     )
 
 
@@ -143,13 +145,14 @@ def _environment(data: ReportData) -> Environment:
         requests=wording.requests,
         shown=shown,
         whole=wording.whole,
+        word=lambda text: _cut(text, WORDS),
     )
-    environment.globals.update(plural=wording.plural, unknown=wording.UNKNOWN)
+    environment.globals.update(inf=math.inf, plural=wording.plural, unknown=wording.UNKNOWN)
     return environment
 
 
 def _finalize(value: Any) -> Any:
-    """Every text that goes onto the page, whoever wrote it, without control characters or great length."""
+    """Every text that goes onto the page: without control characters, and not without end."""
     if isinstance(value, str) and not isinstance(value, Markup):
         return clean(_cut(value, ANYTHING))
     return value
@@ -159,7 +162,7 @@ def _cut(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[:limit] + "…"
 
 
-def _figure_html(figure: figures.Figure | None) -> Markup:
+def _figure_html(figure: Figure | None) -> Markup:
     """Both drawings of a plot; the style sheet shows one. Nothing where there is no plot."""
     if figure is None:
         return Markup("")
@@ -185,8 +188,7 @@ def _figures(data: ReportData) -> dict[str, Any]:
         "balance": figures.balance(data.balance, data.choices),
         "confidence": figures.confidence(data.confidence) if data.confidence else None,
         "trainings": [
-            (run, figures.training(run, i))
-            for i, run in enumerate(data.trainings[:MOST_TRAININGS])
+            (run, figures.training(run, i)) for i, run in enumerate(data.trainings[:MOST_TRAININGS])
         ],
     }
 
@@ -272,7 +274,8 @@ def _listed(
     for row in samples.rows:
         groups.setdefault(group(row), []).append(row)
     turns = (row for turn in zip_longest(*groups.values()) for row in turn if row is not None)
-    rows, used = [], 0
+    rows: list[Row] = []
+    used = 0
     for row in islice(turns, MOST_SAMPLES):
         used += size(*texts(row))
         if rows and used > MOST_BYTES:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from stillhouse.report.data import Economics, ReportData, Serving
 from stillhouse.report.intervals import Interval, difference, paired_difference
-from stillhouse.report.wording import between, days, number, percent, requests, signed_points
+from stillhouse.report.wording import days, number, percent, requests, signed_points
 
 LONG_DAYS = 365.0
 """A break-even further away than this is told with its time, as the requests sound near."""
@@ -80,7 +80,7 @@ def verdict(data: ReportData) -> Verdict:
 
 def _quality(gap: Difference | None) -> str:
     if gap is None:
-        return "Teacher and student have not been compared on labelled rows. The student answers"
+        return "Nobody knows yet how well the student answers. It does so"
     points = f"{abs(round(100 * gap.share, 1)):.1f}"
     points += " point" if points == "1.0" else " points"
     low, high = gap.interval

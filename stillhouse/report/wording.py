@@ -53,8 +53,8 @@ def signed_points(share: float) -> str:
     return f"{MINUS if points < 0 else '+' if points > 0 else ''}{abs(points):.1f}"
 
 
-def money(amount: float | None, currency: str) -> str:
-    """An amount: two decimals from 1 up, two significant digits below."""
+def money(amount: float | None, currency: str, digits: int = 3) -> str:
+    """An amount: two decimals from 1 up, so many significant digits below."""
     if amount is None or math.isnan(amount):
         return UNKNOWN
     if math.isinf(amount):
@@ -64,7 +64,7 @@ def money(amount: float | None, currency: str) -> str:
     elif amount == 0 or abs(amount) >= 1:
         figure = f"{abs(amount):.2f}"
     else:
-        figure = significant(abs(amount), 2)
+        figure = significant(abs(amount), digits)
     symbol = SYMBOLS.get(currency, f"{currency}\N{NO-BREAK SPACE}")
     return f"{MINUS if amount < 0 else ''}{symbol}{figure}"
 
