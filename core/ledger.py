@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
+from core.identity import content_id
 from core.prices import PriceBook
 from core.run import Folder
 
@@ -65,9 +66,10 @@ class Ledger:
         self._folder = folder
 
     def write(self, entry: Entry) -> None:
-        """Write or rewrite an attempt's entry."""
-        name = ".".join(part for part in (entry.stage, entry.attempt, entry.device) if part)
-        self._folder.write_json(f"{name}.json", asdict(entry))
+        """Write or rewrite an attempt's entry for one model on one kind of device."""
+        model = content_id(entry.model)[:8]
+        name = f"{entry.stage}.{entry.attempt}.{entry.device}.{model}.json"
+        self._folder.write_json(name, asdict(entry))
 
     def entries(self) -> list[Entry]:
         """All entries, by stage and attempt."""

@@ -184,6 +184,10 @@ class StageFolder:
         """Keys of all shards that are there, also from earlier attempts."""
         return {name.removesuffix(".parquet") for name in self.rows.names()}
 
+    def begun(self) -> bool:
+        """Whether anything is committed here."""
+        return bool(self.rows.names()) or self.folder.has("manifest.json")
+
     def commit(self, manifest: Manifest) -> Manifest:
         """Write the manifest: from here on the stage is done."""
         stamped = Manifest(**{**asdict(manifest), "committed": datetime.now(UTC).isoformat()})

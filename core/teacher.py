@@ -86,9 +86,7 @@ class Engine(Protocol):
         ...
 
     def statistics(self) -> dict[str, float]:
-        """Since the start, summed over replicas: seconds of `startup`, `useful` and `idle` time,
-        and the fields of `Usage`.
-        """
+        """Seconds of `startup`, `useful` and `idle` time, and `Usage`, since the start."""
         ...
 
     def processes(self) -> list[int]:

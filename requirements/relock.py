@@ -46,9 +46,7 @@ def main() -> None:
         venv.create(root / "venv", with_pip=True)
         pip = [str(root / "venv/bin/python"), "-m", "pip", "--disable-pip-version-check"]
         vllm = next(name for name in bare if name.startswith("vllm"))
-        subprocess.run(
-            [*pip, "download", "--quiet", "--no-deps", "-d", folder, vllm], check=True
-        )
+        subprocess.run([*pip, "download", "--quiet", "--no-deps", "-d", folder, vllm], check=True)
         needs = dependencies(next(root.glob("vllm*.whl")))
         # torch first: a range that it satisfies must not bring a newer build.
         torch = next(r for r in full if r.startswith("torch=="))

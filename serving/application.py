@@ -11,14 +11,11 @@ from ray import serve
 from core.errors import WorkError
 from core.recipe import Serve
 from serving.encoder import EncoderStudent
-from serving.front import Front
+from serving.front import DEPLOYMENT, bind_front
 from serving.instance import proxy_processes, quiet_logging, replica_processes, start_serve
 from serving.teacher import PromptedTeacher
 
 ServedModel = EncoderStudent | PromptedTeacher
-
-FRONT_IN_FLIGHT = 1024
-"""Requests that the front holds open at once; the rest wait in the proxy."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +35,7 @@ class Endpoint:
 
     def shared_processes(self) -> list[int]:
         """Processes that every request passes, whatever its model: the proxy and the front."""
-        return [*proxy_processes(), *replica_processes(self.name, Front.name)]
+        return [*proxy_processes(), *replica_processes(self.name, DEPLOYMENT)]
 
     def close(self) -> None:
         """Take the application down; Serve itself stays for the others, until Ray stops."""
@@ -66,19 +63,24 @@ def deploy(
         WorkError: A model could not be loaded.
     """
     base = start_serve(settings.port, logs)
-    front = Front.options(
-        max_ongoing_requests=FRONT_IN_FLIGHT, ray_actor_options={"num_cpus": 0}
-    ).bind(
+    front = bind_front(
         {key: model.bind(key, settings) for key, model in models.items()},
         {key: model.choices for key, model in models.items()},
     )
     try:
         serve.run(front, name=name, route_prefix=f"/{name}", logging_config=quiet_logging(logs))
     except RuntimeError as error:
+        cause = _last_words(name)
         serve.delete(name)
         raise WorkError(
             f"serving {', '.join(models)}",
-            f"the replicas did not start: {error}.",
+            f"a replica did not start: {cause}",
             f"Serve's logs are in {logs or 'the Ray session folder'}.",
         ) from error
     return Endpoint(name, f"{base}/{name}", models)
+
+
+def _last_words(application: str) -> str:
+    """The last line of what the replicas that failed said: the exception itself."""
+    deployments = serve.status().applications[application].deployments.values()
+    return " ".join(said.message.splitlines()[-1] for said in deployments if said.message)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ class EncoderStudent:
 
     def bind(self, name: str, settings: Serve) -> serve.Application:
         """Lay out the deployment that answers for this student."""
-        return Encoder.options(
+        deployment = serve.deployment(
             name=name,
             num_replicas=settings.replicas,
             # Serve's default of 5 would keep every batch below 6 requests.
@@ -35,7 +36,8 @@ class EncoderStudent:
                 "num_cpus": settings.device.cpus,
                 "num_gpus": settings.device.gpus,
             },
-        ).bind(
+        )
+        return deployment(Encoder).bind(
             str(self.folder),
             settings.device,
             max_batch_size=settings.max_batch_size,
@@ -43,25 +45,35 @@ class EncoderStudent:
         )
 
 
-def encoder_student(folder: Path) -> EncoderStudent:
+def encoder_student(folder: Path, choices: Sequence[str]) -> EncoderStudent:
     """Describe the student in a folder; reads its configuration and no weights.
 
+    Args:
+        folder: Hugging Face folder of the student.
+        choices: The task's choices, in any order.
+
     Raises:
-        UseError: The folder holds no classifier.
+        UseError: The folder holds no classifier, or one with other choices.
     """
-    file = folder / "config.json"
     try:
-        labels: dict[str, str] = json.loads(file.read_text(encoding="utf-8"))["id2label"]
+        configuration = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        labels: dict[str, str] = configuration["id2label"]
     except (OSError, ValueError, KeyError):
         raise UseError(
             str(folder),
             "there is no encoder student here: config.json with id2label is missing.",
             "Name the model folder of a finished run's student.",
         ) from None
-    return EncoderStudent(folder, tuple(labels[str(number)] for number in range(len(labels))))
+    own = tuple(labels[str(number)] for number in range(len(labels)))
+    if sorted(own) != sorted(choices):
+        raise UseError(
+            str(folder),
+            f"this student chooses from {', '.join(own)}, the task from {', '.join(choices)}.",
+            "Train the student on this task.",
+        )
+    return EncoderStudent(folder, own)
 
 
-@serve.deployment
 class Encoder:
     """The replica. Tokenising and the forward pass run in a thread of their own."""
 
@@ -85,22 +97,22 @@ class Encoder:
         self._idle.set()
         self._forwards = 0
         self._rows = 0
-        self._join_batch.set_max_batch_size(max_batch_size)
-        self._join_batch.set_batch_wait_timeout_s(batch_wait_seconds)
+        self._join_batch = serve.batch(
+            max_batch_size=max_batch_size, batch_wait_timeout_s=batch_wait_seconds
+        )(self._answer_batch)
 
     async def classify(self, texts: list[str]) -> list[Answer]:
         """Answer texts, each of which may share its forward pass with other requests' texts."""
         # Serve closes a batch while the one before it still runs, and most would hold one request.
         # Held back until the forward pass is done, the waiting requests make the next batch.
         await self._idle.wait()
-        return await asyncio.gather(*(self._join_batch(text) for text in texts))
+        return list(await asyncio.gather(*(self._join_batch(text) for text in texts)))
 
     def statistics(self) -> dict[str, int]:
         """Forward passes so far, and the rows in them."""
         return {"forwards": self._forwards, "rows": self._rows}
 
-    @serve.batch
-    async def _join_batch(self, texts: list[str]) -> list[Answer]:
+    async def _answer_batch(self, texts: list[str]) -> list[Answer]:
         loop = asyncio.get_running_loop()
         self._idle.clear()
         try:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic_core import PydanticCustomError
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
+from core.errors import StillhouseError
 from core.recipe import Name
 from core.teacher import Usage
 from serving.answers import Answer
@@ -21,10 +24,16 @@ MAX_CHARACTERS = 8000
 MAX_TEXTS = 256
 """In one request."""
 
+DEPLOYMENT = "_front"
+"""Name of the front among an application's deployments; no model of a recipe can have it."""
+
+IN_FLIGHT = 1024
+"""Requests that the front holds open at once; the rest wait in the proxy."""
+
 
 def _not_blank(text: str) -> str:
     if not text.strip():
-        raise ValueError("the text is empty")
+        raise PydanticCustomError("empty_text", "the text is empty")
     return text
 
 
@@ -109,8 +118,21 @@ class Problem(Body):
     """What is wrong with the request."""
 
 
-@serve.deployment
-@serve.ingress()
+def bind_front(
+    models: Mapping[str, serve.Application], choices: Mapping[str, tuple[str, ...]]
+) -> serve.Application:
+    """Lay out the deployment that hands requests on to the models' deployments.
+
+    Args:
+        models: By name, deployments with a `classify` method.
+        choices: By name, what each model chooses from.
+    """
+    deployment = serve.deployment(
+        name=DEPLOYMENT, max_ongoing_requests=IN_FLIGHT, ray_actor_options={"num_cpus": 0}
+    )
+    return deployment(serve.ingress()(Front)).bind(models, choices)
+
+
 class Front:
     """The replica that speaks HTTP and hands texts on to the models' replicas."""
 
@@ -120,7 +142,7 @@ class Front:
         self._models = models
         self._choices = choices
 
-    def __serve_build_asgi_app__(self) -> FastAPI:  # noqa: PLW3201, the name that Serve asks for
+    def __serve_build_asgi_app__(self) -> FastAPI:
         """Build the application in the replica: nothing of FastAPI has to be pickled."""
         return build_application(self._models, self._choices)
 
@@ -140,7 +162,7 @@ def build_application(
     @app.post(
         "/v1/classify",
         response_model_exclude_none=True,
-        responses={404: {"model": Problem}, 422: {"model": Problem}},
+        responses={status: {"model": Problem} for status in (404, 422, 503)},
     )
     async def classify(request: ClassifyRequest) -> ClassifyResponse:
         """Choose one of the model's choices for each text."""
@@ -148,7 +170,10 @@ def build_application(
             known = ", ".join(models)
             raise HTTPException(404, f"There is no model '{request.model}'; there are: {known}.")
         texts = request.input if isinstance(request.input, list) else [request.input]
-        answers: list[Answer] = await models[request.model].classify.remote(texts)
+        try:
+            answers: list[Answer] = await models[request.model].classify.remote(texts)
+        except StillhouseError as error:  # the request is sound, the model's set-up is not
+            raise HTTPException(503, str(error)) from error
         for number, answer in enumerate(answers):
             if answer.error:
                 raise HTTPException(422, f"Text {number}: {answer.error}.")

@@ -23,7 +23,7 @@ def quiet_logging(logs: Path | None) -> LoggingConfig:
     Args:
         logs: Folder for the files, or None for Ray's own session folder.
     """
-    return LoggingConfig(enable_access_log=False, logs_dir=str(logs) if logs else None)
+    return LoggingConfig(enable_access_log=False, logs_dir=str(logs.absolute()) if logs else None)
 
 
 def start_serve(port: int, logs: Path | None) -> str:
@@ -39,11 +39,11 @@ def start_serve(port: int, logs: Path | None) -> str:
     Raises:
         UseError: The port is taken, or Serve runs on another one.
     """
-    logging.getLogger("ray.serve").setLevel(logging.ERROR)  # of this process, to the terminal
+    _join_ray_log()
     # Serve tells the address of a running instance nowhere else.
     running = _get_global_client(raise_if_no_controller_running=False)
     if running is None:
-        port = _free_port(port)
+        port = free_port(port)
         serve.start(http_options={"host": HOST, "port": port}, logging_config=quiet_logging(logs))
         return f"http://{HOST}:{port}"
     options = running.http_config
@@ -56,7 +56,23 @@ def start_serve(port: int, logs: Path | None) -> str:
     return f"http://{options.host}:{options.port}"
 
 
-def _free_port(port: int) -> int:
+def _join_ray_log() -> None:
+    """Send what Serve says in this process where the rest of Ray sends its own.
+
+    On import Serve gives its logger a handler to the terminal, whatever was set up before.
+    """
+    logger = logging.getLogger("ray.serve")
+    logger.handlers = []
+    logger.setLevel(logging.NOTSET)
+    logger.propagate = True
+
+
+def free_port(port: int) -> int:
+    """A port of this machine that nothing listens on: the one asked for, or any where it is 0.
+
+    Raises:
+        UseError: It is taken.
+    """
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -24,18 +24,10 @@ class ChoicePrompt(Protocol):
     labels: list[str]
     """The single-token label of each choice, in the order of the task's choices."""
     offsets: list[float]
-    """Log-probability of each label for inputs without content, to be subtracted."""
+    """Per label, subtracted from its log-probability (calibration); zeros for raw scores."""
 
     def prompt(self, question: str) -> str:
         """The text after which the labels are scored."""
-        ...
-
-
-class ServedEngine(Engine, Protocol):
-    """An engine whose use of the processor can be measured."""
-
-    def processes(self) -> list[int]:
-        """Ids of the engine's processes on this machine; their children count as well."""
         ...
 
 
@@ -43,25 +35,25 @@ class ServedEngine(Engine, Protocol):
 class PromptedTeacher:
     """A teacher that chooses by label scores, ready to be served."""
 
-    engine: ServedEngine
+    engine: Engine
     """Runs already; any object that can be pickled."""
     prompt: Callable[[str], str]
-    """Renders a question."""
+    """Renders a question; the labels are scored after it."""
     labels: list[str]
     """The single-token label of each choice."""
     offsets: list[float]
-    """Subtracted from the labels' log-probabilities; zeros for raw scores."""
+    """Per label, subtracted from its log-probability; zeros for raw scores."""
     choices: tuple[str, ...]
     """What it chooses from, in the order of the labels."""
 
     def bind(self, name: str, settings: Serve) -> serve.Application:  # noqa: ARG002
         """Lay out the deployment that asks the engine; the engine holds the cores, not this."""
-        return TeacherFront.options(
+        deployment = serve.deployment(
             name=name, max_ongoing_requests=IN_FLIGHT, ray_actor_options={"num_cpus": 0}
-        ).bind(self.engine, self.prompt, self.labels, self.offsets)
+        )
+        return deployment(TeacherFront).bind(self.engine, self.prompt, self.labels, self.offsets)
 
 
-@serve.deployment
 class TeacherFront:
     """The replica: renders the prompt, asks the engine, calibrates its scores."""
 

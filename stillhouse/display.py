@@ -167,7 +167,7 @@ class RunDisplay:
         if self.console.is_terminal or (not at_once and now - self._printed < PLAIN_SECONDS):
             return
         self._printed = now
-        self.console.print(text, highlight=False)
+        self.console.print(text, highlight=False, soft_wrap=True)
 
 
 def _rows(manifest: Manifest) -> str:
@@ -198,11 +198,11 @@ def show_run(plan: Plan) -> None:
         raise
     except (MemoryError, OSError, RuntimeError) as error:
         raise _unforeseen(plan.run, error) from error
-    if nothing_to_do:
-        display.console.print("Everything was done already.")
     data = gather(plan.run)
     path = write_report(plan.run, data)
     out = Console()
+    if nothing_to_do:
+        out.print("Everything was done already.\n")
     out.print(summary(data))
     out.print(f"Report: {path}", highlight=False, soft_wrap=True)
 
@@ -212,7 +212,7 @@ def _unforeseen(run: Run, error: BaseException) -> StillhouseError:
     return WorkError(
         run.folder.location,
         f"the run stopped: {type(error).__name__}: {last[-1] if last else ''}",
-        "What was committed is safe; the same command goes on. --debug shows where, logs/ the rest.",
+        "What was committed is safe; the same command goes on. --debug and logs/ show more.",
     )
 
 

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -359,7 +358,7 @@ def _stage_costs(reader: _Reader) -> list[report.StageCost]:
             costs.append(
                 report.StageCost(
                     entry=Entry(**values),
-                    attempts=len({entry.attempt.split(".")[0] for entry in some}),
+                    attempts=len({entry.attempt for entry in some}),
                     money=summed.money,
                     making=stage.name in made,
                 )
@@ -501,16 +500,12 @@ def _warnings(
     if comparison is not None:
         student = next(q for q in qualities if q.name == comparison.student)
         if student.score.total < 100:
-            warnings.append(
-                f"Only {student.score.total} evaluation rows: the intervals are wide."
-            )
+            warnings.append(f"Only {student.score.total} evaluation rows: the intervals are wide.")
     facts = _compare_facts(reader)
     for role in ("teacher", "student"):
         if facts and facts[role]["errors"]:
-            warnings.append(
-                f"{facts[role]['errors']} of {facts[role]['requests']} requests to the {role} "
-                "failed."
-            )
+            failed = f"{facts[role]['errors']} of {facts[role]['requests']}"
+            warnings += [f"{failed} requests to the {role} failed."]
     return warnings
 
 
@@ -521,9 +516,7 @@ def _provenance(reader: _Reader) -> report.Provenance:
         run=reader.run.folder.location,
         recipe=reader.run.folder.read("recipe.yaml").decode(),
         stages=[
-            report.StageFact(
-                m.stage, m.fingerprint, m.rows, sum(m.rejected.values()), m.committed
-            )
+            report.StageFact(m.stage, m.fingerprint, m.rows, sum(m.rejected.values()), m.committed)
             for m in manifests
         ],
         models=[

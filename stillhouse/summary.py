@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Group
 from rich.table import Table
 
-from stillhouse.report.data import ReportData
+from stillhouse.report.data import ReportData, Serving
 from stillhouse.report.verdict import verdict
 from stillhouse.report.wording import between, money, number, percent
 
@@ -13,11 +13,11 @@ from stillhouse.report.wording import between, money, number, percent
 def summary(data: ReportData) -> Group:
     """A table of the measured models, and the one sentence that matters."""
     table = Table(box=None, pad_edge=False)
-    table.add_column(f"{data.name}: evaluation")
+    table.add_column(f"{data.name}: evaluation", no_wrap=True)
     for column in ("right", "95% interval", "p50 ms", "CPU-s / 1,000", "cost / 1,000"):
         table.add_column(column, justify="right")
-    servings = {serving.role: serving for serving in data.servings}
-    costs = {
+    servings: dict[str, Serving] = {serving.role: serving for serving in data.servings}
+    costs: dict[str, float | None] = {
         "teacher": data.economics.teacher_per_thousand,
         "student": data.economics.student_per_thousand,
     }

@@ -88,12 +88,15 @@ def refuse_other_recipe(plan: Plan) -> None:
     changed = [
         stage
         for stage, whole in state["fingerprints"].items()
-        if stage not in plan.fingerprints or plan.fingerprints[stage].whole != whole
+        if (stage not in plan.fingerprints or plan.fingerprints[stage].whole != whole)
+        and plan.run.stage(stage, state["stages"][stage]).begun()
     ]
     if not changed:
         return
     before, now = state["recipe"], plan.loaded.recipe.model_dump(by_alias=True)
-    keys = differences(before, now) or ["a file that the recipe names, a prompt or a model"]
+    keys = differences(before, now) or [
+        "a file that the recipe names, a prompt, a model, or Stillhouse itself"
+    ]
     raise UseError(
         plan.run.folder.location,
         "this run was made from another recipe. Changed: " + "; ".join(keys) + ".",

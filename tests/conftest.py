@@ -11,7 +11,7 @@ import pytest
 os.environ["RAY_AUTH_MODE"] = "disabled"
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-from tests.tiny_models import make_encoder, make_teacher  # noqa: E402
+from tests.tiny_models import make_encoder, make_teacher
 
 
 @pytest.fixture(scope="session")

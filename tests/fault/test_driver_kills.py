@@ -33,7 +33,8 @@ task:
 teachers:
   tiny:
     model: {teacher}
-    engine: {{dtype: float32, max_model_len: 512, max_num_seqs: 4, block_size: 32, enforce_eager: true}}
+    engine:
+      {{dtype: float32, max_model_len: 512, max_num_seqs: 4, block_size: 32, enforce_eager: true}}
     device: {{kind: cpu-core, cpus: 1}}
 generate:
   teacher: tiny
@@ -153,7 +154,8 @@ def test_kills_in_generation_scoring_and_training_cost_only_what_was_in_flight(r
         for file in (run / "stages" / "clean").glob("*/rows/*.parquet")
         for row in pq.read_table(file, columns=["id"]).to_pylist()
     }
-    items = pq.read_table(list((run / "stages" / "score").glob("*/rows"))[0], columns=["item"])
+    (scores,) = (run / "stages" / "score").glob("*/rows")
+    items = pq.read_table(scores, columns=["item"])
     assert set(items["item"].to_pylist()) == kept
     assert len(cleaned) == len(set(cleaned))
     # One attempt was killed in each of the two; what it had in flight was asked again.

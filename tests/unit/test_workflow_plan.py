@@ -4,7 +4,7 @@ import pytest
 
 from core.errors import UseError
 from core.recipe_file import load_recipe
-from core.run import Folder, Run
+from core.run import Folder, Manifest, Run
 from stillhouse.methods import recipe_model
 from stillhouse.workflow import Workflow, differences, plan_run, refuse_other_recipe
 from tests.unit.test_recipe_file import RECIPE
@@ -92,7 +92,12 @@ def test_one_prompt_file_runs_again_only_what_uses_it(plan_of, monkeypatch):
 
 
 def test_another_recipe_in_the_same_folder_is_refused_with_the_difference(plan_of):
-    Workflow(plan_of(), display=None)._write_state()
+    plan = plan_of()
+    Workflow(plan, display=None)._write_state()
+    # Nothing is committed yet, so nothing could be mixed.
+    refuse_other_recipe(plan_of("students.encoder.train.epochs=9"))
+    for stage in plan.stages:
+        plan.folder(stage.name).commit(Manifest(stage.name, "f", {}, [], 0, {}))
     refuse_other_recipe(plan_of())
     refuse_other_recipe(plan_of("compare.requests_per_day=7"))
     with pytest.raises(UseError) as caught:

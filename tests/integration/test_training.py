@@ -1,0 +1,353 @@
+"""The training stage on a real local Ray with real DeepSpeed, and a tiny encoder."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+import ray
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from core.errors import UseError, WorkError
+from core.ledger import Entry
+from core.models import model_folder
+from core.recipe import Device, LoadedRecipe, Recipe, Student, Task, Teacher, Train
+from core.rows import TRAINING
+from core.run import Folder, Manifest, StageFolder
+from core.stage import Progress, StageContext
+from training.stage import train
+
+ROOT = Path(__file__).parents[2]
+
+# Words that the tiny encoder's tokenizer knows.
+TOPICS = {
+    "business": ["central", "bank", "holds", "interest", "rates", "as", "inflation", "cools"],
+    "health": ["new", "vaccine", "cuts", "hospital", "stays", "among", "older", "patients"],
+    "sports": ["late", "goal", "sends", "underdogs", "into", "the", "cup", "final"],
+}
+CHOICES = list(TOPICS)
+
+
+def make_rows(count: int) -> list[dict]:
+    """Headlines of a few words from one topic, with a teacher that is fairly sure of it."""
+    draw = random.Random(0)
+    rows = []
+    for number in range(count):
+        topic = draw.choice(CHOICES)
+        words = draw.choices(TOPICS[topic], k=draw.randint(3, 12))
+        rows.append(
+            {
+                "id": f"row-{number}",
+                "question": " ".join(words),
+                "choices": CHOICES,
+                "answer": CHOICES.index(topic),
+                "logits": [draw.gauss(3.0 if choice == topic else 0.0, 0.5) for choice in CHOICES],
+                "weight": draw.choice([0.5, 1.0]),
+                "source": "decomposed",
+            }
+        )
+    return rows
+
+
+@dataclass
+class Case:
+    """A training stage outside any workflow, and what it told."""
+
+    folder: Path
+    base: Path
+    rows: list[dict]
+    train: Train
+    progress: list[Progress] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list)
+
+    def context(self) -> StageContext:
+        rows = StageFolder("select", Folder(str(self.folder / "select")))
+        half = len(self.rows) // 2
+        for key, part in (("a", self.rows[:half]), ("b", self.rows[half:])):
+            table = pa.Table.from_pylist(part, schema=TRAINING)
+            rows.commit_shard(key, table, pa.table({}))
+        rows.commit(Manifest("select", "of-the-rows", {}, ["a", "b"], len(self.rows), {}))
+        recipe = Recipe(
+            name="tiny",
+            method="fewshot_mcqa",
+            task=Task(instruction="Choose.", choices=CHOICES, examples="e", evaluation="e"),
+            teachers={"teacher": Teacher(model="none")},
+            students={"encoder": Student(model=str(self.base))},
+        )
+        return StageContext(
+            stage=StageFolder("train-encoder", Folder(str(self.folder / "train"))),
+            recipe=LoadedRecipe(recipe, self.folder),
+            settings={"student": "encoder", "train": self.train.model_dump(), "seed": 1},
+            inputs={"rows": rows},
+            engine=lambda name: pytest.fail(f"asked for the teacher {name}"),
+            model=model_folder,
+            attempt=f"attempt{len(self.entries)}",
+            write_entry=self.entries.append,
+            show=self.progress.append,
+            logs=self.folder,
+        )
+
+    def run(self) -> dict:
+        return train(self.context()).facts
+
+    @property
+    def student(self) -> Path:
+        return self.folder / "train" / "student"
+
+    @property
+    def snapshot(self) -> Path | None:
+        """Ray Train's list of checkpoints, once it has one."""
+        found = self.folder.glob("train/checkpoints/*/checkpoint_manager_snapshot.json")
+        return next(found, None)
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        return AutoModelForSequenceClassification.from_pretrained(self.student).state_dict()
+
+    def answers(self, questions: list[str]) -> list[int]:
+        """As transformers gives them, with nothing of ours."""
+        model = AutoModelForSequenceClassification.from_pretrained(self.student).eval()
+        tokenizer = AutoTokenizer.from_pretrained(self.student)
+        inputs = tokenizer(questions, padding=True, truncation=True, return_tensors="pt")
+        with torch.no_grad():
+            return model(**inputs).logits.argmax(-1).tolist()
+
+
+TRAIN = Train(
+    epochs=8,
+    batch_size=8,
+    learning_rate=5e-3,
+    max_length=10,
+    device=Device(kind="cpu-core", cpus=1),
+)
+
+# 45 steps an epoch; the slow part is Ray Train's taking in of a checkpoint.
+LONG = TRAIN.model_copy(update={"epochs": 3, "checkpoint_every": 20})
+LONG_ROWS = 400
+
+
+def start_ray() -> None:
+    ray.init(
+        address="local",
+        num_cpus=8,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="error",
+    )
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    start_ray()
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def base(tiny_encoder, tmp_path_factory) -> Path:
+    """The tiny encoder without dropout, which would differ between one worker and two."""
+    folder = tmp_path_factory.mktemp("encoder") / "base"
+    shutil.copytree(tiny_encoder, folder)
+    config = json.loads((folder / "config.json").read_text())
+    none = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    (folder / "config.json").write_text(json.dumps({**config, **none}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(cluster, base, tmp_path_factory) -> tuple[Case, dict]:
+    """A training by one worker. 91 rows are 82 to train on: the last batch of an epoch has two."""
+    case = Case(tmp_path_factory.mktemp("finished"), base, make_rows(91), TRAIN)
+    return case, case.run()
+
+
+def test_a_student_learns(finished):
+    case, facts = finished
+    losses = [entry["train_loss"] for entry in facts["history"]]
+    assert losses[-1] < 0.6 * losses[0]
+    assert facts["history"][-1]["validation_accuracy"] > 0.8
+    answers = case.answers([row["question"] for row in case.rows])
+    right = sum(a == row["answer"] for a, row in zip(answers, case.rows, strict=True))
+    assert right > 0.9 * len(case.rows)
+
+
+def test_the_facts_tell_of_the_training(finished):
+    case, facts = finished
+    assert facts["steps"] == 88
+    assert facts["epochs"] == 8
+    assert [entry["step"] for entry in facts["history"]] == list(range(11, 89, 11))
+    assert [entry["epoch"] for entry in facts["history"]] == list(range(1, 9))
+    best = min(facts["history"], key=lambda entry: entry["validation_loss"])
+    assert facts["best_epoch"] == best["epoch"]
+    assert (facts["training_rows"], facts["validation_rows"]) == (82, 9)
+    long = [row for row in case.rows if len(row["question"].split()) > 8]
+    assert facts["cut_rows"] == len(long)
+    assert 0 <= facts["padding_share"] < 0.05
+    assert facts["parameters"] == sum(w.numel() for w in case.weights().values())
+    assert facts["samples_per_second"] == pytest.approx(8 * 82 / facts["seconds"])
+
+
+def test_the_student_is_a_plain_folder(finished):
+    case, facts = finished
+    assert facts["student"] == "student"
+    names = {path.name for path in case.student.iterdir()}
+    assert {"config.json", "model.safetensors", "tokenizer.json", "README.md"} <= names
+    config = json.loads((case.student / "config.json").read_text())
+    assert config["id2label"] == {str(i): choice for i, choice in enumerate(CHOICES)}
+    assert "tiny" in (case.student / "README.md").read_text()
+    assert AutoTokenizer.from_pretrained(case.student).model_max_length == 10
+    left = {path.name for path in (case.folder / "train").iterdir()}
+    assert left == {"student", "student.json"}
+
+
+def test_progress_and_ledger_follow_the_training(finished):
+    case, facts = finished
+    done = [progress.done for progress in case.progress]
+    assert done == sorted(done)
+    assert (done[-1], case.progress[-1].total) == (88, 88)
+    last = case.entries[-1]
+    assert (last.stage, last.device, last.rows) == ("train-encoder", "cpu-core", 82)
+    assert last.startup_seconds > 0
+    assert last.useful_seconds >= facts["seconds"]
+    assert last.device_seconds <= last.wall_seconds
+    assert case.progress[-1].device_seconds == pytest.approx(last.device_seconds, abs=0.1)
+
+
+def test_a_finished_training_is_not_done_twice(finished):
+    case, facts = finished
+    before = case.student.stat().st_mtime_ns
+    assert case.run() == facts
+    assert case.student.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("zero_stage", [2, 3])
+def test_two_workers_train_as_one(finished, base, tmp_path, zero_stage):
+    one, facts = finished
+    shared = one.train.model_copy(update={"workers": 2, "zero_stage": zero_stage})
+    two = Case(tmp_path, base, one.rows, shared)
+    for alone, together in zip(facts["history"], two.run()["history"], strict=True):
+        assert together == pytest.approx(alone, rel=1e-3)
+    weights = two.weights()
+    for name, weight in one.weights().items():
+        torch.testing.assert_close(weights[name], weight, rtol=1e-3, atol=1e-3)
+
+
+def test_a_killed_training_ends_as_if_nothing_had_happened(cluster, tiny_encoder, tmp_path, capfd):
+    whole = Case(tmp_path / "whole", tiny_encoder, make_rows(LONG_ROWS), LONG)
+    capfd.readouterr()
+    left_alone = whole.run()["history"]
+    assert capfd.readouterr() == ("", ""), "training wrote to the terminal"
+
+    killed = Case(tmp_path / "killed", tiny_encoder, make_rows(LONG_ROWS), LONG)
+    driver = start_driver(killed)
+    while reports(killed) < 2:
+        assert driver.poll() is None, "ended before it was killed"
+        time.sleep(0.01)
+    driver.send_signal(signal.SIGKILL)
+    assert driver.communicate()[0] == "", "training wrote to the terminal"
+    assert not killed.student.exists()
+
+    history = killed.run()["history"]
+    taken_up = next(progress.done for progress in killed.progress if progress.done)
+    assert taken_up >= 40, "began anew"
+    # The rows of every step, their order and the dropout were those of the training left alone:
+    # had a row come twice, or not at all, the weights would differ.
+    assert history == left_alone
+    weights = whole.weights()
+    for name, weight in killed.weights().items():
+        torch.testing.assert_close(weight, weights[name], rtol=0, atol=1e-6)
+
+
+def start_driver(case: Case) -> subprocess.Popen:
+    """Run a case's training in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, __file__, str(case.folder), str(case.base)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def reports(case: Case) -> int:
+    """Checkpoints that Ray Train has taken in."""
+    try:
+        return json.loads(case.snapshot.read_text())["current_report_index"]
+    except (AttributeError, json.JSONDecodeError):
+        return 0
+
+
+def test_an_error_of_the_display_stops_the_workers(cluster, tiny_encoder, tmp_path):
+    class OutOfBudgetError(Exception):
+        pass
+
+    def spend(progress: Progress) -> None:
+        if progress.done > 0:
+            raise OutOfBudgetError
+
+    endless = LONG.model_copy(update={"epochs": 1000, "checkpoint_every": 10_000})
+    case = Case(tmp_path, tiny_encoder, make_rows(50), endless)
+    with pytest.raises(OutOfBudgetError):
+        train(replace(case.context(), show=spend))
+    assert reports(case) >= 1, "stopped without a checkpoint"
+    available = ray.available_resources()["CPU"]
+    assert available == 8, "a worker is still there"
+
+    # A kill can fall into Ray Train's writing of this file. Then the training begins anew.
+    case.snapshot.write_text(case.snapshot.read_text()[:40])
+    case.train = LONG.model_copy(update={"epochs": 1})
+    assert case.run()["steps"] == 6
+
+
+def test_a_training_that_diverges_says_so(cluster, tiny_encoder, tmp_path):
+    wild = TRAIN.model_copy(update={"learning_rate": 1e30, "warmup_share": 0.0})
+    with pytest.raises(WorkError, match=r"step \d+ of 88: the loss became .* learning rate"):
+        Case(tmp_path, tiny_encoder, make_rows(91), wild).run()
+
+
+@pytest.mark.parametrize(
+    ("change", "cause"),
+    [
+        pytest.param({"answer": 3}, "label 3 is outside the 3 choices", id="label"),
+        pytest.param({"choices": ["a", "b"]}, "its choices are", id="choices"),
+        pytest.param({"logits": [0.0, 1.0]}, "not the scores of 3 choices", id="too few scores"),
+        pytest.param({"logits": [0.0, 1.0, math.nan]}, "not the scores", id="unknown score"),
+        pytest.param({"logits": [-math.inf] * 3}, "not the scores", id="impossible scores"),
+        pytest.param({"answer": None, "logits": None}, "neither a label", id="nothing to learn"),
+        pytest.param({"weight": 0.0}, "not a positive number", id="weight"),
+    ],
+)
+def test_a_bad_row_is_named(tiny_encoder, tmp_path, change, cause):
+    rows = make_rows(20)
+    rows[7] |= change
+    with pytest.raises(UseError, match=f"training row row-7: .*{cause}"):
+        Case(tmp_path, tiny_encoder, rows, TRAIN).run()
+
+
+def test_no_rows(tiny_encoder, tmp_path):
+    with pytest.raises(UseError, match="no rows to train on"):
+        Case(tmp_path, tiny_encoder, [], TRAIN).run()
+
+
+def test_pickled_weights_are_refused(tiny_encoder, tmp_path):
+    base = tmp_path / "base"
+    shutil.copytree(tiny_encoder, base)
+    (base / "model.safetensors").rename(base / "pytorch_model.bin")
+    with pytest.raises(UseError, match="no weights in safetensors"):
+        Case(tmp_path, base, make_rows(20), TRAIN).run()
+
+
+if __name__ == "__main__":
+    start_ray()
+    Case(Path(sys.argv[1]), Path(sys.argv[2]), make_rows(LONG_ROWS), LONG).run()

@@ -1,0 +1,42 @@
+"""How long a training is."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from core.recipe import Train
+
+ROWS_TO_SPARE_ONE = 10
+"""Below this many rows none is held out for validation."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Rows, epochs and steps of one training."""
+
+    training_rows: int
+    validation_rows: int
+    steps_per_epoch: int
+    epochs: int
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps in all."""
+        return self.steps_per_epoch * self.epochs
+
+    @property
+    def samples(self) -> int:
+        """Rows in all, each as often as it is seen."""
+        return self.training_rows * self.epochs
+
+
+def plan(rows: int, train: Train) -> Schedule:
+    """Lay out the training on a number of rows."""
+    validation = 0
+    if train.validation_share > 0 and rows >= ROWS_TO_SPARE_ONE:
+        validation = max(1, int(rows * train.validation_share))
+    training = rows - validation
+    steps_per_epoch = math.ceil(training / train.batch_size)
+    epochs = max(train.epochs, math.ceil(train.min_steps / steps_per_epoch))
+    return Schedule(training, validation, steps_per_epoch, epochs)
