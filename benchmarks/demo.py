@@ -3,7 +3,7 @@
     python benchmarks/demo.py                 seeds 0, 1, 2: three runs of about 8 minutes each
     python benchmarks/demo.py --seeds 0       one of them
 
-Runs are kept in runs/benchmark and resumed. Prints the figures, writes benchmarks/results/demo.json,
+Runs are kept in runs/benchmark and resumed. Prints the figures, writes them to benchmarks/results,
 and exits 1 where a bar does not hold:
 
 - the student's mean accuracy is at least 10 points above the same student on the examples alone;

@@ -76,4 +76,5 @@ def _quiet(logs: Path) -> None:
     for name in ("ray", "ray.data", "ray.train", "ray.serve", "ray.tune"):
         logger = logging.getLogger(name)
         logger.handlers = [handler]
+        logger.setLevel(logging.INFO)
         logger.propagate = False
