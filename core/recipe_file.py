@@ -202,9 +202,10 @@ def _explain(error: ErrorDetails, document: _Document, model: type[BaseModel]) -
             f"'{key}' has {len(error['input'])} choice(s); there is nothing to choose.",
             "Give at least two.",
         )
-    found = f" It is {error['input']!r}." if isinstance(error["input"], (str, int, float)) else ""
     cause = error["msg"].removeprefix("Value error, ")
-    mend = f"Change it.{found}"
+    if isinstance(error["input"], str | int | float):
+        cause = f"it is {error['input']!r}. {cause}"
+    mend = _description_at(model, path) or "Change it."
     if error["type"] == "string_type" and isinstance(error["input"], bool):
         mend = "YAML reads yes, no, on and off as true and false: put it in quotes."
     return UseError(document.place(path), f"'{key}' is not right: {cause}.", mend)
@@ -212,13 +213,25 @@ def _explain(error: ErrorDetails, document: _Document, model: type[BaseModel]) -
 
 def _fields_at(model: type[BaseModel], path: KeyPath) -> list[str]:
     """The keys that the section at a path knows; empty where the path leads to none."""
+    section = _section_at(model, path)
+    return list(section.model_fields) if section else []
+
+
+def _description_at(model: type[BaseModel], path: KeyPath) -> str:
+    """What the key at a path means, as its model says."""
+    section = _section_at(model, path[:-1])
+    field = section.model_fields.get(str(path[-1])) if section and path else None
+    return (field.description or "").replace("\n", " ") if field else ""
+
+
+def _section_at(model: type[BaseModel], path: KeyPath) -> type[BaseModel] | None:
     section: type[BaseModel] | None = model
     for step in path:
         field = section.model_fields.get(str(step)) if section else None
         if field is not None:
             section = _section_in(field.annotation)
         # Otherwise the step is a name or a number within a dict or list of the same section.
-    return list(section.model_fields) if section else []
+    return section
 
 
 def _section_in(annotation: Any) -> type[BaseModel] | None:

@@ -63,6 +63,14 @@ class Folder:
         system, path = fs.FileSystem.from_uri(self.location)
         return system, path
 
+    def make(self) -> None:
+        """Make the folder where it is not there yet."""
+        system, path = self._open()
+        try:
+            system.create_dir(path, recursive=True)
+        except OSError as error:
+            raise _explain_write(self.location, error) from error
+
     def names(self) -> list[str]:
         """Names of the files in this folder, sorted; empty where there is no folder."""
         system, path = self._open()

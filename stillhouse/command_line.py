@@ -47,10 +47,11 @@ RunOption = Annotated[
 
 @app.callback()
 def _options(
-    context: typer.Context,
-    debug: Annotated[bool, typer.Option(help="Show tracebacks.")] = False,
+    debug: Annotated[  # `main` reads it, wherever it stands
+        bool, typer.Option("--debug", help="Show the traceback of an error.")
+    ] = False,
 ) -> None:
-    context.obj = debug
+    pass
 
 
 @app.command()
@@ -174,18 +175,34 @@ def _run_of(loaded: LoadedRecipe, folder: str | None) -> Run:
 
 
 def main() -> None:
-    """Run a command; an error that is ours is three lines and an exit status."""
-    debug = "--debug" in sys.argv[1:2]
+    """Run a command; an error is three lines and an exit status, and a traceback on request."""
+    debug = "--debug" in sys.argv
+    # Wherever it stands: who adds it to a command that failed writes it at the end.
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
-        app()
+        app(arguments)
+    except KeyboardInterrupt:
+        _tell("Stopped.", "What was committed is safe.", "The same command goes on from here.")
+        sys.exit(130)
     except StillhouseError as error:
         if debug:
             traceback.print_exc()
-        print(f"{error.place}\n  {error.cause}\n  {error.mend}", file=sys.stderr)  # noqa: T201
+        _tell(error.place, error.cause, error.mend)
         sys.exit(error.exit_status)
-    except KeyboardInterrupt:
-        print("\nStopped. The same command goes on from here.", file=sys.stderr)  # noqa: T201
-        sys.exit(130)
+    except Exception as error:  # a fault of ours, or of a library: tell it, and how to see more
+        if debug:
+            traceback.print_exc()
+        first = (str(error).strip() or "no message").splitlines()[0]
+        _tell(
+            "stillhouse",
+            f"an error that it does not know: {type(error).__name__}: {first}.",
+            "What was committed is safe. --debug shows where it arose, the run's logs/ the rest.",
+        )
+        sys.exit(1)
+
+
+def _tell(place: str, cause: str, mend: str) -> None:
+    print(f"{place}\n  {cause}\n  {mend}", file=sys.stderr)  # noqa: T201
 
 
 if __name__ == "__main__":

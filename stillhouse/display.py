@@ -15,7 +15,6 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from core.errors import StillhouseError, WorkError
 from core.ledger import Ledger, total
 from core.prices import PriceBook, prices_of
 from core.run import Manifest, Run, StageFolder
@@ -191,13 +190,8 @@ def show_run(plan: Plan) -> None:
     prices = prices_of(plan.loaded)
     display = RunDisplay(prices, plan.run, logs_of(plan.run) / "driver.log")
     nothing_to_do = all(plan.done(stage.name) for stage in plan.stages)
-    try:
-        with display.showing():
-            Workflow(plan, display).run()
-    except StillhouseError:
-        raise
-    except (MemoryError, OSError, RuntimeError) as error:
-        raise _unforeseen(plan.run, error) from error
+    with display.showing():
+        Workflow(plan, display).run()
     data = gather(plan.run)
     path = write_report(plan.run, data)
     out = Console()
@@ -205,15 +199,6 @@ def show_run(plan: Plan) -> None:
         out.print("Everything was done already.\n")
     out.print(summary(data))
     out.print(f"Report: {path}", highlight=False, soft_wrap=True)
-
-
-def _unforeseen(run: Run, error: BaseException) -> StillhouseError:
-    last = str(error).strip().splitlines()
-    return WorkError(
-        run.folder.location,
-        f"the run stopped: {type(error).__name__}: {last[-1] if last else ''}",
-        "What was committed is safe; the same command goes on. --debug and logs/ show more.",
-    )
 
 
 def show_plan(plan: Plan) -> None:

@@ -229,14 +229,10 @@ def load_function(name: str) -> StageFunction:
 
 def logs_of(run: Run) -> Path:
     """Where other libraries' output goes: in the run, or beside the caches for a remote run."""
-    local = run.folder.local
-    logs = (
-        local / "logs"
-        if local is not None
-        else cache_folder() / "logs" / content_id(run.folder.location)
-    )
-    logs.mkdir(parents=True, exist_ok=True)
-    return logs
+    beside = Folder(str(cache_folder() / "logs" / content_id(run.folder.location)))
+    logs = beside if run.folder.local is None else run.folder.child("logs")
+    logs.make()
+    return Path(logs.location)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ from typing import Any
 import ray.train
 import torch
 from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
-from ray.train import Checkpoint
+from ray.train import Checkpoint, CheckpointUploadMode
+
+from core.run import Folder
 
 TAG = "engine"
 
@@ -37,22 +40,33 @@ class State:
     """One entry for each finished epoch."""
 
 
-def save(engine: Any, state: State, score: float, sample: list[list[float]]) -> None:
+def save(
+    engine: Any, storage: Folder, state: State, score: float, sample: list[list[float]]
+) -> None:
     """Write and report a checkpoint; every worker calls this at the same step.
 
     Args:
         engine: DeepSpeed's.
+        storage: Ray Train's folder of this training.
         state: Goes into the checkpoint.
         score: The checkpoint with the highest one becomes the student.
         sample: The model's logits for a few rows, to check the student's against.
     """
-    with tempfile.TemporaryDirectory(prefix="stillhouse-checkpoint-") as folder:
+    # A resumed training that comes by the same step again overwrites what a kill left of it.
+    name = f"checkpoint_{state.step:08d}"
+    if storage.local is not None:
+        place: AbstractContextManager[str] = nullcontext(str(storage.local / name))
+        upload = CheckpointUploadMode.NO_UPLOAD
+    else:
+        place = tempfile.TemporaryDirectory(prefix="stillhouse-checkpoint-")
+        upload = CheckpointUploadMode.SYNC
+    with place as folder:
         engine.save_checkpoint(folder, tag=TAG, client_state={"state": asdict(state)})
         ray.train.report(
             {"score": score, "epoch": len(state.history), "sample": sample},
             checkpoint=Checkpoint.from_directory(folder),
-            # A resumed run that comes by the same step again overwrites what a kill left of it.
-            checkpoint_dir_name=f"checkpoint_{state.step:08d}",
+            checkpoint_dir_name=name,
+            checkpoint_upload_mode=upload,
         )
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -85,22 +88,21 @@ def verify_student(
         )
 
 
-def publish(folder: Path, target: Folder) -> None:
-    """Bring a student to its place, where it appears whole.
+@contextmanager
+def student_folder(target: Folder) -> Iterator[Path]:
+    """A folder to write a student into; it appears at its place, whole, when the block ends.
 
-    On object storage, which has no renaming, the caller's record and the manifest say that it is.
+    On object storage, which has no renaming, the caller's record says that it is whole.
     """
     if target.local is None:
-        _copy(folder, target.location)
+        with tempfile.TemporaryDirectory(prefix="stillhouse-student-") as folder:
+            yield Path(folder)
+            system, path = fs.FileSystem.from_uri(target.location)
+            fs.copy_files(folder, path, destination_filesystem=system)
         return
     part = target.local.with_name(f"{target.local.name}.part")
     shutil.rmtree(part, ignore_errors=True)
-    _copy(folder, str(part))
+    part.mkdir()
+    yield part
     shutil.rmtree(target.local, ignore_errors=True)  # of an attempt that was killed right here
     part.rename(target.local)
-
-
-def _copy(folder: Path, location: str) -> None:
-    system, path = fs.FileSystem.from_uri(location)
-    system.create_dir(path)
-    fs.copy_files(str(folder), path, destination_filesystem=system)

@@ -30,5 +30,7 @@ class Job:
     schedule: Schedule
     target: Folder
     """Where the finished student goes."""
+    storage: Folder
+    """Ray Train's own, with the checkpoints."""
     box: NoteBox
     """Where worker 0 tells how far it is."""

@@ -11,7 +11,6 @@ from ray.train import CheckpointConfig, LoggingConfig, RunConfig, ScalingConfig,
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from core.errors import StillhouseError, WorkError
-from core.run import Folder
 from training.job import Job
 
 # How often Ray Train's controller looks at its workers: each look may end a checkpoint's report or
@@ -19,8 +18,8 @@ from training.job import Job
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
 
 
-def launch(job: Job, storage: Folder, name: str) -> Future[dict[str, Any]]:
-    """Start a training, or go on with the one of this name, in a thread.
+def launch(job: Job) -> Future[dict[str, Any]]:
+    """Start a training, or go on with the one in its storage, in a thread.
 
     In a thread of its own because the caller has the progress to watch, and because on the main
     thread Ray Train would keep the handling of Ctrl-C for itself.
@@ -28,6 +27,7 @@ def launch(job: Job, storage: Folder, name: str) -> Future[dict[str, Any]]:
     Returns:
         Gives the facts of the training, or raises a StillhouseError.
     """
+    parent, _, name = job.storage.location.rpartition("/")
     trainer = TorchTrainer(
         _work,
         train_loop_config={"job": job},
@@ -39,7 +39,7 @@ def launch(job: Job, storage: Folder, name: str) -> Future[dict[str, Any]]:
         ),
         run_config=RunConfig(
             name=name,
-            storage_path=storage.location,
+            storage_path=parent,
             # Beside the best one, Ray Train always keeps the latest.
             checkpoint_config=CheckpointConfig(num_to_keep=1, checkpoint_score_attribute="score"),
             worker_runtime_env={"env_vars": _environment(job)},

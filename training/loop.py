@@ -7,22 +7,21 @@ killed and goes on from its checkpoint ends with the weights that it would have 
 from __future__ import annotations
 
 import math
-import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import ray.train
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 from core.errors import WorkError
 from training import checkpoints
 from training.batches import epoch_batches, padding_share, share_of, split, stream
 from training.encoder import Batch, build_encoder, collate, encode, load_tokenizer
 from training.engine import start_engine
-from training.export import publish, verify_student, write_student
+from training.export import student_folder, verify_student, write_student
 from training.job import Job
 from training.notes import Reporter
 from training.objectives import choice_loss
@@ -85,6 +84,33 @@ class _Worker:
                     return False
         return True
 
+    def export(self) -> dict[str, Any]:
+        """Write the best epoch's student to its place, proven equal, and tell of the training."""
+        job, state = self._job, self._state
+        best = checkpoints.best(job.train.zero_stage)
+        with student_folder(job.target) as folder:
+            write_student(folder, self._config, self._tokenizer, best, job)
+            verify_student(folder, self._questions, best.sample, self._engine.device)
+        batches = [batch for epoch in range(job.schedule.epochs) for batch in self._batches(epoch)]
+        return {
+            "steps": state.step,
+            "epochs": job.schedule.epochs,
+            "best_epoch": best.epoch,
+            "history": state.history,
+            "training_rows": job.schedule.training_rows,
+            "validation_rows": job.schedule.validation_rows,
+            "cut_rows": self._examples.cut,
+            "padding_share": padding_share(batches, self._lengths, self._workers),
+            "parameters": self._parameters,
+            "seconds": state.seconds,
+            "samples_per_second": job.schedule.samples / state.seconds,
+        }
+
+    def end(self) -> None:
+        """Say that this worker's work is over."""
+        if self._reporter:
+            self._reporter.end(self._state.step)
+
     def _batches(self, epoch: int) -> list[list[int]]:
         size, seed = self._job.train.batch_size, self._job.seed
         return epoch_batches(self._training, self._lengths, size, seed, epoch)
@@ -100,11 +126,7 @@ class _Worker:
         stop = self._reporter is not None and self._reporter.tick(state.step)
         loss_of_all, stops = self._sum_over_workers(loss.item(), float(stop))
         if not math.isfinite(loss_of_all):
-            raise WorkError(
-                f"training step {state.step + 1} of {self._job.schedule.steps}",
-                f"the loss became {loss_of_all}.",
-                f"Lower the learning rate, which is {self._job.train.learning_rate:g}.",
-            )
+            raise self._diverged(f"the loss became {loss_of_all}")
         # DeepSpeed takes the mean of the workers' gradients, but each loss is a part of the sum.
         self._engine.backward(loss * self._workers)
         self._engine.step()
@@ -135,13 +157,16 @@ class _Worker:
 
         Without held-out rows the last one does.
         """
+        sample = self._sample() if ends_epoch else torch.empty(0)
+        if not sample.isfinite().all():
+            raise self._diverged("the student answers in numbers that are none")
         if not self._validation:
             score = float(self._state.step)
         elif ends_epoch:
             score = -self._state.history[-1]["validation_loss"]
         else:
             score = checkpoints.NEVER_BEST
-        checkpoints.save(self._engine, self._state, score, self._sample() if ends_epoch else [])
+        checkpoints.save(self._engine, self._job.storage, self._state, score, sample.tolist())
 
     @torch.no_grad()
     def _validate(self) -> tuple[float, float]:
@@ -161,20 +186,22 @@ class _Worker:
         return loss / self._examples.weights[alike].sum().item(), hits / len(alike)
 
     @torch.no_grad()
-    def _sample(self) -> list[list[float]]:
+    def _sample(self) -> Tensor:
         """The model's logits for the first rows, in float32, without DeepSpeed's autocast."""
         inputs = self._tokenizer(
             self._questions, truncation=True, padding=True, return_tensors="pt"
         ).to(self._engine.device)
         self._engine.eval()
-        logits: list[list[float]] = self._engine.module(**inputs).logits.tolist()
+        logits: Tensor = self._engine.module(**inputs).logits
         self._engine.train()
         return logits
 
-    def end(self) -> None:
-        """Say that this worker's work is over."""
-        if self._reporter:
-            self._reporter.end(self._state.step)
+    def _diverged(self, sign: str) -> WorkError:
+        return WorkError(
+            f"training, after {self._state.step} of {self._job.schedule.steps} steps",
+            f"{sign}.",
+            f"Lower the learning rate, which is {self._job.train.learning_rate:g}.",
+        )
 
     def _collate(self, rows: list[int]) -> Batch:
         """This worker's slice of a global batch."""
@@ -185,27 +212,3 @@ class _Worker:
         sums = torch.tensor(values, dtype=torch.float64, device=self._engine.device)
         dist.all_reduce(sums)
         return sums.tolist()
-
-    def export(self) -> dict[str, Any]:
-        """Write the best epoch's student to its place, proven equal, and tell of the training."""
-        job, state = self._job, self._state
-        best = checkpoints.best(job.train.zero_stage)
-        with tempfile.TemporaryDirectory(prefix="stillhouse-student-") as name:
-            folder = Path(name)
-            write_student(folder, self._config, self._tokenizer, best, job)
-            verify_student(folder, self._questions, best.sample, self._engine.device)
-            publish(folder, job.target)
-        batches = [batch for epoch in range(job.schedule.epochs) for batch in self._batches(epoch)]
-        return {
-            "steps": state.step,
-            "epochs": job.schedule.epochs,
-            "best_epoch": best.epoch,
-            "history": state.history,
-            "training_rows": job.schedule.training_rows,
-            "validation_rows": job.schedule.validation_rows,
-            "cut_rows": self._examples.cut,
-            "padding_share": padding_share(batches, self._lengths, self._workers),
-            "parameters": self._parameters,
-            "seconds": state.seconds,
-            "samples_per_second": job.schedule.samples / state.seconds,
-        }

@@ -1,8 +1,10 @@
 """The stage that trains a student.
 
-<stage>/student/        the student, a Hugging Face folder
-<stage>/student.json    what it was made from and its facts; written last, it makes it count
-<stage>/train/          checkpoints, until the student is there
+    <stage>/student/        the student, a Hugging Face folder
+    <stage>/student.json    what it was made from, and its facts
+    <stage>/checkpoints/    until the student is there
+
+`student.json` is written last: without it the student does not count.
 """
 
 from __future__ import annotations
@@ -41,24 +43,18 @@ def train(context: StageContext) -> StageResult:
     Settings: `student`, its name in the recipe; `train`, a `core.recipe.Train` as a dictionary;
     `seed`.
     """
-    folder = context.stage.folder
+    manifest = context.inputs["rows"].manifest()
+    assert manifest is not None, "the workflow runs the stages in their order"
     made_from = content_id(
-        context.settings,
-        context.recipe.recipe.students[context.settings["student"]].model,
-        context.recipe.recipe.task.choices,
-        _rows_fingerprint(context),
+        context.settings, context.recipe.recipe.task.choices, manifest.fingerprint
     )
+    folder = context.stage.folder
     facts = _finished(folder, made_from)
     if facts is None:
-        facts = _train(context, made_from)
+        facts = _train(context, folder.child("checkpoints", made_from[:12]))
         folder.write_json(RECORD, {"made_from": made_from, "facts": facts})
         _delete(folder.child("checkpoints"))
     return StageResult(shards=[], rows=facts["training_rows"], facts=facts)
-
-
-def _rows_fingerprint(context: StageContext) -> str | None:
-    manifest = context.inputs["rows"].manifest()
-    return manifest.fingerprint if manifest else None
 
 
 def _finished(folder: Folder, made_from: str) -> dict[str, Any] | None:
@@ -70,22 +66,22 @@ def _finished(folder: Folder, made_from: str) -> dict[str, Any] | None:
     return facts if record["made_from"] == made_from else None
 
 
-def _train(context: StageContext, made_from: str) -> dict[str, Any]:
-    storage, name = context.stage.folder.child("checkpoints"), made_from[:12]
-    job = _job(context, NoteBox(storage.child(name), context.attempt))
-    _drop_torn_snapshot(storage.child(name))
+def _train(context: StageContext, storage: Folder) -> dict[str, Any]:
+    job = _job(context, storage)
+    _drop_torn_snapshot(storage)
     from training.launch import launch  # Ray and torch take seconds to load
 
     meter = Meter(context, job)
-    outcome = launch(job, storage, name)
+    outcome = launch(job)
     try:
         while not outcome.done():
             meter.refresh()
             wait([outcome], POLL_SECONDS)
         facts = outcome.result()
     except BaseException:  # such as Ctrl-C, or an error that `show` raises to stop the run
-        job.box.ask_to_stop()
-        wait([outcome], STOP_SECONDS)
+        if not outcome.done():
+            job.box.ask_to_stop()
+            wait([outcome], STOP_SECONDS)
         meter.close(rows=0)
         raise
     meter.refresh()
@@ -93,7 +89,7 @@ def _train(context: StageContext, made_from: str) -> dict[str, Any]:
     return {**facts, "student": STUDENT}
 
 
-def _job(context: StageContext, box: NoteBox) -> Job:
+def _job(context: StageContext, storage: Folder) -> Job:
     recipe = context.recipe.recipe
     name = context.settings["student"]
     train = Train.model_validate(context.settings["train"])
@@ -110,7 +106,8 @@ def _job(context: StageContext, box: NoteBox) -> Job:
         seed=context.settings["seed"],
         schedule=plan(table.num_rows, train),
         target=context.stage.folder.child(STUDENT),
-        box=box,
+        storage=storage,
+        box=NoteBox(storage, context.attempt),
     )
 
 

@@ -310,10 +310,19 @@ def test_an_error_of_the_display_stops_the_workers(cluster, tiny_encoder, tmp_pa
     assert case.run()["steps"] == 6
 
 
-def test_a_training_that_diverges_says_so(cluster, tiny_encoder, tmp_path):
-    wild = TRAIN.model_copy(update={"learning_rate": 1e30, "warmup_share": 0.0})
-    with pytest.raises(WorkError, match=r"step \d+ of 88: the loss became .* learning rate"):
-        Case(tmp_path, tiny_encoder, make_rows(91), wild).run()
+@pytest.mark.parametrize(
+    ("batch_size", "sign"),
+    [
+        pytest.param(8, "after [1-9] of 11 steps: the loss became", id="seen in the next loss"),
+        pytest.param(100, "after 1 of 1 steps: the student", id="by the last step"),
+    ],
+)
+def test_a_training_that_diverges_says_so(cluster, tiny_encoder, tmp_path, batch_size, sign):
+    wild = {"epochs": 1, "learning_rate": 1e30, "warmup_share": 0.0, "batch_size": batch_size}
+    case = Case(tmp_path, tiny_encoder, make_rows(91), TRAIN.model_copy(update=wild))
+    with pytest.raises(WorkError, match=f"{sign}.* Lower the learning rate, which is 1e\\+30"):
+        case.run()
+    assert not case.student.exists()
 
 
 @pytest.mark.parametrize(
