@@ -13,9 +13,9 @@ from stillhouse.report.wording import between, money, number, percent
 def summary(data: ReportData) -> Group:
     """A table of the measured models, and the one sentence that matters."""
     table = Table(box=None, pad_edge=False)
-    table.add_column(f"{data.name}: evaluation", no_wrap=True)
-    for column in ("right", "95% interval", "p50 ms", "CPU-s / 1,000", "cost / 1,000"):
-        table.add_column(column, justify="right")
+    table.add_column("")
+    for column in ("right", "95% interval", "p50 ms", "CPU-s/1,000", "cost/1,000"):
+        table.add_column(column, justify="right", no_wrap=True)
     servings: dict[str, Serving] = {serving.role: serving for serving in data.servings}
     costs: dict[str, float | None] = {
         "teacher": data.economics.teacher_per_thousand,
@@ -36,4 +36,4 @@ def summary(data: ReportData) -> Group:
             money(costs[quality.role], data.economics.currency) if serving else "",
         )
     found = verdict(data)
-    return Group(table, "", found.sentence)
+    return Group(f"{data.name}: evaluation rows, and requests over HTTP", table, "", found.sentence)
