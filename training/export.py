@@ -36,8 +36,8 @@ Distilled by Stillhouse.
 - Base: `{job.model}`
 - Rows: {schedule.training_rows} trained on, {schedule.validation_rows} held out to pick the epoch
 - Epoch: {epoch} of {schedule.epochs}
-- Objective: {objective.hard_weight:g} hard label, the rest soft labels of temperature \
-{objective.temperature:g}
+- Objective: cross-entropy; of a row with both labels the hard one weighs \
+{objective.hard_weight:g}; temperature {objective.temperature:g}
 - Choices: {choices}
 """
 
