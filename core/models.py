@@ -37,7 +37,7 @@ def model_folder(name: str) -> Path:
         return _fetch_folder(name)
     if Path(name).is_dir():
         return Path(name).resolve()
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+    if _is_hub_id(name):
         return _fetch_from_hub(name)
     raise UseError(
         f"model '{name}'",
@@ -52,10 +52,9 @@ def model_revision(name: str) -> str:
         from core.embedded import embedded_revision
 
         return embedded_revision(name.removeprefix(EMBEDDED))
-    folder = model_folder(name)
-    if folder.parent.name == "snapshots":  # a hub snapshot's folder is named by its commit
-        return folder.name
-    return folder_digest(folder)
+    if not Path(name).is_dir() and _is_hub_id(name):
+        return _hub_commit(name)
+    return folder_digest(model_folder(name))
 
 
 def _fetch_folder(url: str) -> Path:
@@ -71,6 +70,10 @@ def _fetch_folder(url: str) -> Path:
     return target
 
 
+def _is_hub_id(name: str) -> bool:
+    return re.fullmatch(r"[\w.-]+/[\w.-]+", name) is not None
+
+
 def _fetch_from_hub(name: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
@@ -80,8 +83,26 @@ def _fetch_from_hub(name: str) -> Path:
         patterns = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
         return Path(snapshot_download(name, allow_patterns=patterns))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise WorkError(
-            f"model '{name}'",
-            f"the hub did not give it: {type(error).__name__}.",
-            "Check the name, the network and HF_TOKEN, or name a local folder.",
-        ) from error
+        raise _hub_failed(name, error) from error
+
+
+def _hub_commit(name: str) -> str:
+    """The commit of a hub model that is here, or else of the one that the hub would give."""
+    from huggingface_hub import model_info, try_to_load_from_cache
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    cached = try_to_load_from_cache(name, "config.json")
+    if isinstance(cached, str):
+        return Path(cached).parent.name
+    try:
+        return str(model_info(name).sha)
+    except (HfHubHTTPError, OfflineModeIsEnabled, OSError) as error:
+        raise _hub_failed(name, error) from error
+
+
+def _hub_failed(name: str, error: Exception) -> WorkError:
+    return WorkError(
+        f"model '{name}'",
+        f"the hub did not give it: {type(error).__name__}.",
+        "Check the name, the network and HF_TOKEN, or name a local folder.",
+    )

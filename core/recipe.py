@@ -168,7 +168,7 @@ class Recipe(Section):
     name: Name
     """Names the run."""
     method: str
-    """Which published method: one of `stillhouse validate --methods`."""
+    """Which published method: a module of `stillhouse/methods/`."""
     seed: int = Field(default=0, ge=0)
     """Seed of sampling, shuffling and training."""
     shard_rows: int = Field(default=64, ge=1)

@@ -29,8 +29,6 @@ def ray_session(recipe: Recipe, logs: Path) -> Iterator[None]:
     """
     # A local cluster listens on the loopback interface alone; a shared one brings its own setting.
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.setdefault("RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS", "0")
     import ray
 
     address = os.environ.get("RAY_ADDRESS", "local")

@@ -154,7 +154,7 @@ class Workflow:
                     self._close_engines([])
 
     def _run_stage(self, stage: Stage, logs: Path) -> None:
-        plan, print_ = self.plan, self.plan.fingerprints[stage.name]
+        plan, made = self.plan, self.plan.fingerprints[stage.name]
         self.display.started(stage.name)
         context = StageContext(
             stage=plan.folder(stage.name),
@@ -174,8 +174,8 @@ class Workflow:
         manifest = context.stage.commit(
             Manifest(
                 stage=stage.name,
-                fingerprint=print_.whole,
-                made_from=print_.made_from,
+                fingerprint=made.whole,
+                made_from=made.made_from,
                 shards=result.shards,
                 rows=result.rows,
                 rejected=result.rejected,
@@ -214,8 +214,8 @@ class Workflow:
                 "method": plan.loaded.recipe.method,
                 "recipe": recipe,
                 "recipe_folder": str(plan.loaded.folder),
-                "stages": {name: print_.work for name, print_ in plan.fingerprints.items()},
-                "fingerprints": {name: print_.whole for name, print_ in plan.fingerprints.items()},
+                "stages": {name: made.work for name, made in plan.fingerprints.items()},
+                "fingerprints": {name: made.whole for name, made in plan.fingerprints.items()},
             },
         )
 
