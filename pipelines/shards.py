@@ -20,7 +20,7 @@ import pyarrow as pa
 import ray
 import ray.data
 
-from core.errors import StillhouseError, WorkError
+from core.errors import StillhouseError, UseError, WorkError
 from core.identity import content_id
 from core.rows import REJECTED
 from core.run import StageFolder, count_by_reason
@@ -121,25 +121,41 @@ class ShardWorker:
         self._old_shards: dict[str, dict[str, Row]] = {}
 
     async def __call__(self, batch: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
-        """Answer and commit the one shard in a batch."""
+        """Answer and commit the one shard in a batch.
+
+        An error that stops the stage goes back as a row: Ray Data would wrap it and lose its parts.
+        """
         shard = json.loads(batch["shard"][0])
-        old = [self._find(row["id"]) for row in shard["rows"]]
+        try:
+            rows, rejected = await self._answer(shard["key"], shard["rows"])
+        except StillhouseError as error:
+            yield _report(shard["key"], error=error)
+        except Exception as error:  # a fault in the work; the next rows would meet it too
+            cause = f"the work stopped: {type(error).__name__}: {error}."
+            mend = "What was committed is safe. The run's logs/ say more."
+            yield _report(shard["key"], error=WorkError(f"stage {self._stage.stage}", cause, mend))
+        else:
+            yield _report(shard["key"], rows, rejected)
+
+    async def _answer(self, key: str, planned: list[Row]) -> tuple[int, int]:
+        """Answer a shard's rows and commit it; returns how many were kept and rejected."""
+        old = [self._find(row["id"]) for row in planned]
         answers = await asyncio.gather(
             *(
                 self._work(row) if found is None else _itself(found)
-                for row, found in zip(shard["rows"], old, strict=True)
+                for row, found in zip(planned, old, strict=True)
             )
         )
         rows = [answer for answer in answers if not isinstance(answer, Rejection)]
         rejections = [
             (row["id"], answer)
-            for row, answer in zip(shard["rows"], answers, strict=True)
+            for row, answer in zip(planned, answers, strict=True)
             if isinstance(answer, Rejection)
         ]
         rejected = rejected_table(self._stage.stage, rejections)
         table = pa.Table.from_pylist(rows, schema=self._work.schema)
-        await asyncio.to_thread(self._stage.commit_shard, shard["key"], table, rejected)
-        yield {"key": [shard["key"]], "rows": [len(rows)], "rejected": [len(rejections)]}
+        await asyncio.to_thread(self._stage.commit_shard, key, table, rejected)
+        return len(rows), len(rejections)
 
     def _find(self, row_id: str) -> Row | None:
         key = self._reusable.get(row_id)
@@ -149,6 +165,24 @@ class ShardWorker:
             table = self._stage.rows.read_table(f"{key}.parquet")
             self._old_shards[key] = {row["id"]: row for row in table.to_pylist()}
         return self._old_shards[key][row_id]
+
+
+def _report(
+    key: str, rows: int = 0, rejected: int = 0, error: StillhouseError | None = None
+) -> dict[str, Any]:
+    """What the driver hears of a shard; the columns are the same whatever happened."""
+    parts = error and [type(error).__name__, error.place, error.cause, error.mend]
+    return {
+        "key": [key],
+        "rows": [rows],
+        "rejected": [rejected],
+        "error": [json.dumps(parts) if parts else ""],
+    }
+
+
+def _reported_error(text: str) -> StillhouseError:
+    name, *parts = json.loads(text)
+    return (UseError if name == UseError.__name__ else WorkError)(*parts)
 
 
 async def _itself(value: Row) -> Row:
@@ -195,10 +229,17 @@ def run_shards(
             meter.advance(done, total)
             try:
                 for committed_shard in dataset.iter_rows():
+                    if committed_shard["error"]:
+                        raise _reported_error(committed_shard["error"])
                     done += committed_shard["rows"] + committed_shard["rejected"]
                     meter.advance(done, total, committed_shard["rows"])
             except ray.exceptions.RayError as error:
-                raise _root_cause(error, context.stage.stage) from error
+                raise WorkError(
+                    f"stage {context.stage.stage}",
+                    f"Ray stopped the work: {type(error).__name__}.",
+                    "What was committed is safe; run the same command again. The run's logs/ say "
+                    "more.",
+                ) from error
     keys = [shard.key for shard in shards]
     rows = sum(context.stage.rows.read_table(f"{key}.parquet", ["id"]).num_rows for key in keys)
     return StageResult(keys, rows, _rejected_reasons(context.stage, keys))
@@ -220,17 +261,3 @@ def _rejected_reasons(stage: StageFolder, keys: list[str]) -> dict[str, int]:
         if f"{key}.parquet" in present
     ]
     return count_by_reason(pa.concat_tables(tables)) if tables else {}
-
-
-def _root_cause(error: BaseException, stage: str) -> StillhouseError:
-    """Find our own error inside Ray's wrappers, or wrap theirs in one message."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, StillhouseError):
-            return seen
-        seen = getattr(seen, "cause", None) or seen.__cause__
-    return WorkError(
-        f"stage {stage}",
-        f"the work stopped: {str(error).strip().splitlines()[-1]}",
-        "What was committed is safe; run the same command again. The run's logs/ say more.",
-    )
