@@ -13,9 +13,15 @@ CORPUS = [
     "Headline: Chipmaker unveils processor built for faster AI\nNews desk: technology",
 ] * 20
 
+TEACHER_STEPS = 40
+"""Enough to learn what a line is, and too few to learn one by heart."""
+
 
 def make_teacher(folder: Path) -> Path:
-    """A causal model of two layers. It babbles; its answers are as real as any engine's."""
+    """A causal model of two layers that has seen the corpus for a few steps.
+
+    It babbles in lines, so that what it writes comes to an end.
+    """
     import torch
     from tokenizers import ByteLevelBPETokenizer
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -41,6 +47,13 @@ def make_teacher(folder: Path) -> Path:
             tie_word_embeddings=True,
         )
     )
+    text = "\n\n".join(CORPUS[:6])
+    tokens = torch.tensor([tokenizer.encode(text)])
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    for _ in range(TEACHER_STEPS):
+        model(input_ids=tokens, labels=tokens).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

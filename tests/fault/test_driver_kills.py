@@ -47,7 +47,7 @@ select:
 students:
   encoder:
     model: {encoder}
-    train: {{epochs: 12, batch_size: 4, learning_rate: 1.0e-4, checkpoint_every: 5}}
+    train: {{min_steps: 600, batch_size: 4, learning_rate: 1.0e-4, checkpoint_every: 20}}
 compare: {{requests: 20, concurrency: 4}}
 """
 
