@@ -17,7 +17,8 @@ def choice_targets(
 
     p_tau = softmax(teacher_logits / tau), and at tau = 0 its limit, all weight on the first choice
     of the teacher (arXiv 2412.09807; its temperature 0 is the loss without soft labels). That paper
-    combines hard and soft labels without telling how, so the mix by lambda is our choice. A row with only one of the two labels takes that one whole.
+    combines hard and soft labels without telling how, so the mix by lambda is our choice. A row
+    with only one of the two labels takes that one whole.
 
     Args:
         teacher_logits: [B, K] scores of any offset, log-probabilities for one; not looked at where

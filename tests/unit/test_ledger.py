@@ -51,8 +51,8 @@ def test_break_even_by_hand():
 
 
 def test_the_papers_break_even():
-    # arXiv 2410.18588, table 2: labelling N rows with chain of density at 8.742 a thousand is repaid
-    # after 1.37 N requests on the 8B student, which saves 6.387 a thousand.
+    # arXiv 2410.18588, table 2: labelling N rows with chain of density at 8.742 a thousand is
+    # repaid after 1.37 N requests on the 8B student, which saves 6.387 a thousand.
     found = break_even(8.742, 6.387 + 0.36, 0.36, requests_per_day=1)
     assert found.requests == pytest.approx(1.37 * 1000, rel=2e-3)
 
