@@ -38,7 +38,13 @@ class VLLMEngine:
         from vllm import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM
 
-        defaults = {"disable_log_stats": True, "seed": seed, "max_logprobs": LABEL_LIMIT}
+        defaults = {
+            "disable_log_stats": True,
+            "seed": seed,
+            "max_logprobs": LABEL_LIMIT,
+            # A small model lost between two JSON tokens would write blanks to the end.
+            "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
+        }
         self._engine = AsyncLLM.from_engine_args(
             AsyncEngineArgs(model=model, **{**defaults, **arguments})
         )

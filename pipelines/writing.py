@@ -75,7 +75,8 @@ def read_question(text: str, finish: str, answer: int) -> tuple[int, str] | Reje
 def read_json_item(text: str, choices: list[str]) -> tuple[int, str] | Rejection:
     """Take a JSON item apart. Structured decoding gives valid JSON unless it is cut short."""
     try:
-        item: Any = json.loads(text)
+        # Not strict: structured decoding lets bare control characters into strings.
+        item: Any = json.loads(text, strict=False)
     except json.JSONDecodeError as error:
         return Rejection("unparseable", f"not JSON: {error.msg}", text)
     if not isinstance(item, dict) or not isinstance(item.get("question"), str):
