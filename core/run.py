@@ -105,6 +105,11 @@ class Folder:
         except OSError as error:
             raise _explain_write(f"{self.location}/{name}", error) from error
 
+    def delete(self, name: str) -> None:
+        """Delete one file."""
+        system, path = self._open()
+        system.delete_file(f"{path}/{name}")
+
     def read(self, name: str) -> bytes:
         """Read one whole file."""
         system, path = self._open()
@@ -186,6 +191,8 @@ class StageFolder:
         """Commit one shard: its rejected rows first, then its rows, which make it count."""
         if rejected.num_rows:
             self.rejected.write_table(f"{key}.parquet", rejected)
+        elif self.rejected.has(f"{key}.parquet"):  # of an attempt that was killed right here
+            self.rejected.delete(f"{key}.parquet")
         self.rows.write_table(f"{key}.parquet", rows)
 
     def committed_shards(self) -> set[str]:

@@ -57,6 +57,16 @@ def test_rejected_rows_are_kept_beside(run):
     assert stage.read_rejected().to_pylist() == [row]
 
 
+def test_a_shard_made_again_leaves_no_rejected_rows_of_the_first_attempt(run):
+    stage = run.stage("write", "w" * 12)
+    row = {"id": "x", "stage": "write", "reason": "cut", "detail": "long", "original": "{}"}
+    # Killed between the rejected rows and the rows; the second attempt rejects nothing.
+    stage.rejected.write_table("one.parquet", pa.Table.from_pylist([row], schema=REJECTED))
+    stage.commit_shard("one", TABLE, NONE_REJECTED)
+    stage.commit(manifest("write", ["one"]))
+    assert stage.read_rejected().num_rows == 0
+
+
 def test_a_half_written_file_is_never_seen(run):
     """SIGKILL in the middle of a write leaves no file under its final name."""
     script = (
