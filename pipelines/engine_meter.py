@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
-from core.ledger import Entry
+from core.engine_entry import engine_entry
 from core.stage import Progress, StageContext
 from core.teacher import Engine
 
@@ -19,7 +19,6 @@ class EngineMeter:
     def __init__(self, context: StageContext, engine: Engine) -> None:
         self._context = context
         self._engine = engine
-        self._device = context.recipe.recipe.teachers[engine.teacher].device
         self._began = time.monotonic()
         self._rows = 0
         self._done = 0
@@ -47,22 +46,8 @@ class EngineMeter:
 
     def _record(self) -> dict[str, float]:
         now = self._engine.statistics()
-        used = {key: value - self._engine.accounted.get(key, 0) for key, value in now.items()}
-        entry = Entry(
-            stage=self._context.stage.stage,
-            attempt=self._context.attempt,
-            device=self._device.kind,
-            model=self._engine.model,
-            requests=int(used["requests"]),
-            tokens_in=int(used["tokens_in"]),
-            tokens_cached=int(used["tokens_cached"]),
-            tokens_out=int(used["tokens_out"]),
-            rows=self._rows,
-            startup_seconds=used["startup"] * self._device.count,
-            useful_seconds=used["useful"] * self._device.count,
-            idle_seconds=used["idle"] * self._device.count,
-            wall_seconds=time.monotonic() - self._began,
-        )
+        wall_seconds = time.monotonic() - self._began
+        entry = engine_entry(self._context, self._engine, now, self._rows, wall_seconds)
         self._context.write_entry(entry)
         self._context.show(
             Progress(

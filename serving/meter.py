@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from types import TracebackType
 
+from core.engine_entry import engine_entry
 from core.ledger import Entry
 from core.stage import StageContext
 from core.teacher import Engine
@@ -47,30 +48,13 @@ class CompareMeter:
 
     def _record(self) -> dict[str, float]:
         statistics = self._engine.statistics()
-        self._context.write_entry(self._teacher_entry(statistics))
+        answered_rows = _rows(self._teacher_turns)
+        wall_seconds = time.monotonic() - self._began
+        self._context.write_entry(
+            engine_entry(self._context, self._engine, statistics, answered_rows, wall_seconds)
+        )
         self._context.write_entry(self._student_entry())
         return statistics
-
-    def _teacher_entry(self, statistics: dict[str, float]) -> Entry:
-        """What the engines used since the stage before: they count for themselves."""
-        before = self._engine.accounted
-        used = {key: value - before.get(key, 0) for key, value in statistics.items()}
-        device = self._context.recipe.recipe.teachers[self._engine.teacher].device
-        return Entry(
-            stage=self._context.stage.stage,
-            attempt=self._context.attempt,
-            device=device.kind,
-            model=self._engine.model,
-            requests=int(used["requests"]),
-            tokens_in=int(used["tokens_in"]),
-            tokens_cached=int(used["tokens_cached"]),
-            tokens_out=int(used["tokens_out"]),
-            rows=_rows(self._teacher_turns),
-            startup_seconds=used["startup"] * device.count,
-            useful_seconds=used["useful"] * device.count,
-            idle_seconds=used["idle"] * device.count,
-            wall_seconds=time.monotonic() - self._began,
-        )
 
     def _student_entry(self) -> Entry:
         """The replicas are held throughout: useful in their own turns, idle in the teacher's."""
