@@ -119,9 +119,9 @@ def main() -> int:
     found = measure(runs)
     held = verdicts(found)
     for name in ("student", "examples_alone", "above_examples", "above_teacher"):
-        print(f"{name:16}", _line(found[name]))
+        print(f"{name:16}", line(found[name]))
     for model, values in found["teachers"].items():
-        print(f"{model:16}", _line(values))
+        print(f"{model:16}", line(values))
     print(f"{'cpu ratio':16} {found['cpu_ratio']['median']:.3f}")
     for name, holds in held.items():
         print(f"bar {name} ({BARS[name]}): {'holds' if holds else 'MISSED'}")
@@ -131,7 +131,8 @@ def main() -> int:
     return 0 if all(held.values()) else 1
 
 
-def _line(values: dict[str, float]) -> str:
+def line(values: dict[str, float]) -> str:
+    """A figure as percent: mean, interval, spread."""
     return (
         f"{100 * values['mean']:6.1f}  [{100 * values['low']:.1f}, {100 * values['high']:.1f}]"
         f"  spread over seeds {100 * values['spread']:.1f}"

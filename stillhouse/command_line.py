@@ -57,12 +57,17 @@ def _options(
 @app.command()
 def run(
     recipe: RecipeFile,
+    *,
     profile: Profile = None,
     settings: Settings = None,
     folder: RunOption = None,
     update: Annotated[
         bool, typer.Option(help="Go on after the recipe changed: redo what depends on it.")
     ] = False,
+    until: Annotated[
+        str | None,
+        typer.Option(metavar="STAGE", help="Stop after this stage, with only what it needs."),
+    ] = None,
 ) -> None:
     """Run a recipe: do what is not done yet, and write the report."""
     from stillhouse.display import show_run
@@ -72,7 +77,7 @@ def run(
     plan = plan_run(loaded, _run_of(loaded, folder))
     if not update:
         refuse_other_recipe(plan)
-    show_run(plan)
+    show_run(plan, until)
 
 
 @app.command()

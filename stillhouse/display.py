@@ -178,8 +178,12 @@ def _rows(manifest: Manifest) -> str:
     return text
 
 
-def show_run(plan: Plan) -> None:
+def show_run(plan: Plan, until: str | None = None) -> None:
     """Run a plan with a live display, and end with the summary.
+
+    Args:
+        plan: What to run.
+        until: Name of the stage to stop after; all of them if absent.
 
     Raises:
         StillhouseError: What stopped the run.
@@ -187,11 +191,12 @@ def show_run(plan: Plan) -> None:
     from stillhouse.gather import gather, write_report
     from stillhouse.summary import summary
 
+    stages = plan.until(until) if until else plan.stages
     prices = prices_of(plan.loaded)
     display = RunDisplay(prices, plan.run, logs_of(plan.run) / "driver.log")
-    nothing_to_do = all(plan.done(stage.name) for stage in plan.stages)
+    nothing_to_do = all(plan.done(stage.name) for stage in stages)
     with display.showing():
-        Workflow(plan, display).run()
+        Workflow(plan, display, stages).run()
     data = gather(plan.run)
     path = write_report(plan.run, data)
     out = Console()

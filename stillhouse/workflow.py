@@ -63,6 +63,25 @@ class Plan:
         """Where a stage's work is kept."""
         return self.run.stage(stage, self.fingerprints[stage].work)
 
+    def until(self, stage: str) -> list[Stage]:
+        """A stage and those that it needs, in their order.
+
+        Raises:
+            UseError: The recipe has no such stage.
+        """
+        by_name = {one.name: one for one in self.stages}
+        if stage not in by_name:
+            raise UseError(
+                f"--until {stage}",
+                "the recipe has no such stage.",
+                f"It has: {', '.join(by_name)}.",
+            )
+        needed = {stage}
+        for one in reversed(self.stages):
+            if one.name in needed:
+                needed |= {*one.inputs.values(), *one.growing.values()}
+        return [one for one in self.stages if one.name in needed]
+
     def done(self, stage: str) -> Manifest | None:
         """The manifest of a stage that is done as this recipe wants it; otherwise None."""
         manifest = self.folder(stage).manifest()
@@ -122,11 +141,13 @@ class Workflow:
 
     plan: Plan
     display: Display
+    stages: list[Stage]
+    """Those of the plan that are wanted, each after the ones that it reads."""
     attempt: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
     _engines: dict[str, Any] = field(default_factory=dict)
 
     def run(self) -> None:
-        """Run every stage that is not done.
+        """Run every wanted stage that is not done.
 
         Raises:
             StillhouseError: What stopped it; all that was committed stays.
@@ -134,9 +155,9 @@ class Workflow:
         plan = self.plan
         with _lock(plan.run):
             self._write_state()
-            self.display.begin([stage.name for stage in plan.stages])
+            self.display.begin([stage.name for stage in self.stages])
             pending = []
-            for stage in plan.stages:
+            for stage in self.stages:
                 manifest = plan.done(stage.name)
                 if manifest is None:
                     pending.append(stage)

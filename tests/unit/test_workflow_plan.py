@@ -93,7 +93,7 @@ def test_one_prompt_file_runs_again_only_what_uses_it(plan_of, monkeypatch):
 
 def test_another_recipe_in_the_same_folder_is_refused_with_the_difference(plan_of):
     plan = plan_of()
-    Workflow(plan, display=None)._write_state()
+    Workflow(plan, display=None, stages=plan.stages)._write_state()
     # Nothing is committed yet, so nothing could be mixed.
     refuse_other_recipe(plan_of("students.encoder.train.epochs=9"))
     for stage in plan.stages:
@@ -106,6 +106,21 @@ def test_another_recipe_in_the_same_folder_is_refused_with_the_difference(plan_o
     assert "train-encoder" in caught.value.mend
     assert "--update" in caught.value.mend
     assert "write" not in caught.value.mend
+
+
+def test_until_takes_a_stage_and_what_it_needs_and_no_more(plan_of):
+    plan = plan_of()
+    assert [stage.name for stage in plan.until("clean")] == [
+        "examples",
+        "write",
+        *(["write-json"] if "write-json" in plan.fingerprints else []),
+        "clean",
+    ]
+    needed = {stage.name for stage in plan.until("predict-encoder")}
+    assert {"evaluation", "score", "train-encoder"} <= needed
+    assert not needed & {"compare-encoder", "predict-teacher", "train-encoder-examples-alone"}
+    with pytest.raises(UseError, match="no such stage"):
+        plan.until("predict")
 
 
 def test_differences_name_keys_and_both_values():
