@@ -6,7 +6,6 @@
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
-export RAY_AUTH_MODE := disabled
 export HF_HUB_OFFLINE := 1
 
 .PHONY: demo test test-slow lint install clean

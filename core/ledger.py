@@ -28,6 +28,8 @@ class Entry:
     """Its kind, as the price book names it."""
     model: str = ""
     """The teacher or student at work."""
+    work: str = ""
+    """Fingerprint of the work that it was used for: names the stage's folder."""
     requests: int = 0
     tokens_in: int = 0
     """Prompt tokens, cached ones included."""

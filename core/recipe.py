@@ -8,14 +8,22 @@ Schema that editors read.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 """Lower-case letters, digits, dots, dashes and underscores: it becomes a folder and a URL."""
+
+
+SECRET = re.compile(r"TOKEN|KEY|SECRET|PASSWORD|CREDENTIAL", re.IGNORECASE)
+"""Names of variables whose values must not stand in a file."""
+
+REFERENCE = re.compile(r"\$\{(\w+)\}")
+"""A value that is taken from the environment."""
 
 
 class Section(BaseModel):
@@ -77,11 +85,20 @@ class Teacher(Section):
     engine: dict[str, Any] = {}
     """Engine arguments, handed to vLLM as they are (`max_model_len`, `dtype`, ...)."""
     environment: dict[str, str] = {}
-    """Environment variables of the engine's process."""
+    """Environment variables of the engine's process. `${NAME}` is taken from the environment of
+    `stillhouse run`; a secret can be written only so, as the recipe is kept in the run."""
     replicas: int = Field(default=1, ge=1)
     """Engines that run side by side."""
     device: Device = Device()
     """What one engine runs on."""
+
+    @field_validator("environment")
+    @classmethod
+    def _no_secret(cls, environment: dict[str, str]) -> dict[str, str]:
+        for name, value in environment.items():
+            if SECRET.search(name) and not REFERENCE.fullmatch(value):
+                raise ValueError(f"{name} looks like a secret: write ${{{name}}} and export it")
+        return environment
 
 
 class Objective(Section):

@@ -216,8 +216,22 @@ class StageFolder:
         return Manifest(**self.folder.read_json("manifest.json"))
 
     def read(self, columns: list[str] | None = None) -> pa.Table:
-        """All rows of the finished stage, in the order of its shards."""
-        return pa.concat_tables(list(self.iter_shards(columns)))
+        """All rows of the finished stage, in the order of its shards.
+
+        Raises:
+            WorkError: It has none.
+        """
+        tables = list(self.iter_shards(columns))
+        if not tables:
+            manifest = self.manifest()
+            assert manifest is not None, "iter_shards has read it"
+            reasons = ", ".join(f"{n} {reason}" for reason, n in manifest.rejected.items())
+            raise WorkError(
+                f"stage '{self.stage}'",
+                f"no row came out of it; rejected: {reasons or 'none'}.",
+                f"{self.rejected.location} has the rejected rows with the reasons.",
+            )
+        return pa.concat_tables(tables)
 
     def iter_shards(self, columns: list[str] | None = None) -> Iterator[pa.Table]:
         """The rows of the finished stage, a shard at a time."""

@@ -89,6 +89,10 @@ class Engine(Protocol):
         """Seconds of `startup`, `useful` and `idle` time, and `Usage`, since the start."""
         ...
 
+    def forget_prompts(self) -> None:
+        """Empty the prefix caches, so that what was asked before is not known to a measurement."""
+        ...
+
     def processes(self) -> list[int]:
         """Ids of the engine's processes, where they run on this machine."""
         ...

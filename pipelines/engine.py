@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import UseError
+from core.identity import content_id
 from core.teacher import Completion, LabelScores, Sampling, Usage
 
 LABEL_LIMIT = 128
@@ -28,7 +29,7 @@ class VLLMEngine:
         Args:
             model: A Hugging Face folder.
             arguments: vLLM engine arguments, as the recipe gives them.
-            seed: Seed of the engine.
+            seed: Of the run.
             log: File for what vLLM prints, or None to leave it to Ray's worker log.
         """
         began = time.monotonic()
@@ -40,7 +41,9 @@ class VLLMEngine:
 
         defaults = {
             "disable_log_stats": True,
-            "seed": seed,
+            # Engines that draw the same numbers would write the same rows: each process has its
+            # own. Committed rows are what makes a run repeatable.
+            "seed": int(content_id(seed, os.getpid())[:8], 16),
             "max_logprobs": LABEL_LIMIT,
             # A small model lost between two JSON tokens would write blanks to the end.
             "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
@@ -122,6 +125,10 @@ class VLLMEngine:
             "idle": now - self._ready - useful,
             **asdict(self._usage),
         }
+
+    async def forget_prompts(self) -> None:
+        """Empty the prefix cache; no request may be in flight."""
+        await self._engine.reset_prefix_cache()
 
     def process(self) -> int:
         """The id of this process; vLLM's own processes are its children."""

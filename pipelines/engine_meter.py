@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 import time
 
+import ray
+
 from core.engine_entry import engine_entry
 from core.stage import Progress, StageContext
 from core.teacher import Engine
@@ -30,10 +32,14 @@ class EngineMeter:
         self._thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._stop.set()
         self._thread.join()
-        self._engine.accounted = self._record()
+        try:
+            self._engine.accounted = self._record()
+        except ray.exceptions.RayError:
+            if kind is None:  # otherwise the engine's death is what the error on its way tells
+                raise
 
     def advance(self, done: int, total: int, rows: int = 0) -> None:
         """Note how far the stage is, and how many more rows this attempt has committed."""

@@ -11,7 +11,8 @@ from typing import Any
 
 import ray
 
-from core.recipe import Teacher
+from core.errors import UseError
+from core.recipe import REFERENCE, Teacher
 from core.teacher import Completion, LabelScores, Sampling
 from pipelines.engine import VLLMEngine
 
@@ -78,6 +79,10 @@ class EnginePool:
         keys = next(iter(self._seen.values()))
         return {key: sum(one[key] for one in self._seen.values()) for key in keys}
 
+    def forget_prompts(self) -> None:
+        """Empty the engines' prefix caches."""
+        ray.get([actor.forget_prompts.remote() for actor in self.actors])
+
     def processes(self) -> list[int]:
         """Ids of the engines' processes, where they run on this machine."""
         return list(ray.get([actor.process.remote() for actor in self.actors]))
@@ -95,10 +100,11 @@ def start_engines(name: str, teacher: Teacher, folder: Path, seed: int, logs: Pa
         name: The teacher's name in the recipe.
         teacher: Its section of the recipe.
         folder: The model's folder.
-        seed: Seed of the engines.
+        seed: Of the run.
         logs: Folder for vLLM's output.
     """
-    environment = {**_environment(teacher), **teacher.environment}
+    given = {key: _taken_from_here(key, value) for key, value in teacher.environment.items()}
+    environment = {**_environment(teacher), **given}
     actor_class = ray.remote(VLLMEngine).options(
         num_cpus=teacher.device.cpus,
         num_gpus=teacher.device.gpus,
@@ -112,8 +118,35 @@ def start_engines(name: str, teacher: Teacher, folder: Path, seed: int, logs: Pa
         actor_class.remote(str(folder), teacher.engine, seed, next(logs_of))
         for _ in range(teacher.replicas)
     ]
-    ray.get([actor.process.remote() for actor in actors])
+    try:
+        ray.get([actor.process.remote() for actor in actors])
+    except ray.exceptions.RayError as error:
+        for actor in actors:
+            ray.kill(actor)
+        raise UseError(
+            f"teachers.{name}",
+            f"its engine does not start: {_first_cause(error)}",
+            f"Check model, engine and device; what vLLM said is in {logs}/engine-{name}-*.log.",
+        ) from error
     return EnginePool(name, teacher.model, actors)
+
+
+def _first_cause(error: Exception) -> str:
+    """The last line of the innermost error, which is where libraries say what is wrong."""
+    lines = str(getattr(error, "cause", None) or error).strip().splitlines()
+    return lines[-1].strip()[:300]
+
+
+def _taken_from_here(name: str, value: str) -> str:
+    """A variable's value, looked up where the recipe refers to this process's environment."""
+    reference = REFERENCE.fullmatch(value)
+    if reference is None:
+        return value
+    if reference[1] not in os.environ:
+        raise UseError(
+            f"environment.{name}", f"{reference[1]} is not set here.", f"Export {reference[1]}."
+        )
+    return os.environ[reference[1]]
 
 
 def _environment(teacher: Teacher) -> dict[str, str]:

@@ -11,6 +11,8 @@ import pyarrow as pa
 import ray.data
 from scipy.special import softmax
 
+from core.errors import WorkError
+from core.models import model_folder
 from core.rows import PREDICTION
 from core.stage import StageContext, StageResult
 from pipelines.shards import rejected_table
@@ -35,6 +37,12 @@ def predict_teacher(context: StageContext) -> StageResult:
             ("calibrated", scored[task["id"]]["calibrated"]),
         )
     ]
+    if not predictions:
+        raise WorkError(
+            "the evaluation rows",
+            "the teacher could score none of them.",
+            f"{context.inputs['scored'].rejected.location} has the reasons.",
+        )
     return _commit(context, predictions)
 
 
@@ -45,7 +53,7 @@ def predict_student(context: StageContext) -> StageResult:
     Inputs: `student`, with its Hugging Face folder; `rows`, task rows.
     """
     tasks = context.inputs["rows"].read().to_pylist()
-    folder = Path(context.inputs["student"].folder.child("student").location)
+    folder = model_folder(context.inputs["student"].folder.child("student").location)
     dataset = ray.data.from_items([{"question": task["question"]} for task in tasks]).map_batches(
         EncoderPredictor,
         fn_constructor_args=(folder,),

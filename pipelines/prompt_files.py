@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from functools import cache
+import json
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,15 @@ PROMPTS = Path(__file__).parent / "prompts"
 @cache
 def _environment() -> jinja2.Environment:
     # No HTML escaping: a prompt is plain text. An unknown name is an error, not an empty string.
-    return jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(PROMPTS),
         undefined=jinja2.StrictUndefined,
         autoescape=False,  # noqa: S701
         keep_trailing_newline=True,
     )
+    # Jinja's own `tojson` writes for HTML: a teacher would copy its escapes.
+    environment.filters["json"] = partial(json.dumps, ensure_ascii=False)
+    return environment
 
 
 def prompt_version(name: str) -> str:

@@ -17,8 +17,8 @@ def merge(results: Sequence[LoadResult]) -> LoadResult:
     return LoadResult(
         [reply for result in results for reply in result.replies],
         sum(result.wall_seconds for result in results),
-        sum(result.cpu_seconds for result in results),
-        sum(result.shared_cpu_seconds for result in results),
+        sum(result.model_cpu_seconds for result in results),
+        sum(result.path_cpu_seconds for result in results),
     )
 
 
@@ -52,8 +52,8 @@ def device_seconds_per_thousand(result: LoadResult, device: Device, replicas: in
     """Device-seconds that a thousand requests take, to be priced by the hour.
 
     On the CPU the cores are the device, and what is not used is free for others: the processor
-    time measured. A GPU is held by one model: its wall time, whether used or not, at the rate of
-    requests that this load reached.
+    time measured, of the HTTP path too. A GPU is held by one model: its wall time, whether used or
+    not, at the rate of requests that this load reached.
 
     Args:
         result: Of the load.
@@ -85,9 +85,10 @@ def figures(result: LoadResult, device: Device, replicas: int, correct: int) -> 
         "latency_ms": latency_ms(result.replies),
         "requests_per_second": requests / result.wall_seconds,
         "cpu_seconds_per_thousand": result.cpu_seconds / requests * 1000,
-        "proxy_cpu_seconds_per_thousand": result.shared_cpu_seconds / requests * 1000,
+        "path_cpu_seconds_per_thousand": result.path_cpu_seconds / requests * 1000,
         "device_seconds_per_thousand": device_seconds_per_thousand(result, device, replicas),
         "accuracy": correct / requests,
         "tokens_in": used.tokens_in if used else None,
+        "tokens_cached": used.tokens_cached if used else None,
         "tokens_out": used.tokens_out if used else None,
     }

@@ -39,10 +39,15 @@ class LoadResult:
     replies: list[Reply]
     """One per text, in their order."""
     wall_seconds: float
-    cpu_seconds: float
+    model_cpu_seconds: float
     """Processor time of the model's replicas and of its engine."""
-    shared_cpu_seconds: float
+    path_cpu_seconds: float
     """Processor time of what every request passes: the HTTP proxy and the front."""
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Processor time of all that it takes to answer."""
+        return self.model_cpu_seconds + self.path_cpu_seconds
 
 
 def send(
@@ -61,7 +66,7 @@ def send(
         texts: In the order in which they are sent.
         concurrency: Requests in flight; a new one is sent when one is answered.
         warm_up: Texts that are sent before and not counted; others than `texts`, or the teacher's
-            prefix cache would know the answers' prompts.
+            prefix cache would know their prompts. What all prompts begin with is cached by them.
     """
     return asyncio.run(_send(endpoint, model, texts, concurrency, warm_up))
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from types import TracebackType
 
+import ray
+
 from core.engine_entry import engine_entry
 from core.ledger import Entry
 from core.stage import StageContext
@@ -34,7 +36,11 @@ class CompareMeter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._engine.accounted = self._record()
+        try:
+            self._engine.accounted = self._record()
+        except ray.exceptions.RayError:
+            if kind is None:  # otherwise the engine's death is what the error on its way tells
+                raise
 
     def ready(self) -> None:
         """Note that the student's start-up ends here."""

@@ -12,6 +12,7 @@ from core.errors import UseError, WorkError
 from core.models import model_folder
 from core.rows import PREDICTION, REJECTED
 from core.stage import Progress, StageContext, StageResult
+from core.teacher import Engine
 from serving.application import Endpoint, deploy
 from serving.encoder import encoder_student
 from serving.figures import answered, figures, merge
@@ -64,7 +65,7 @@ def compare(context: StageContext) -> StageResult:
         )
         try:
             meter.ready()
-            results = _measure(context, endpoint, meter, rows, others)
+            results = _measure(context, endpoint, meter, engine=engine, rows=rows, others=others)
         finally:
             endpoint.close()
     facts, predictions = _evaluate(context, results, rows)
@@ -122,6 +123,8 @@ def _measure(
     context: StageContext,
     endpoint: Endpoint,
     meter: CompareMeter,
+    *,
+    engine: Engine,
     rows: Sequence[Row],
     others: Sequence[Row],
 ) -> dict[str, LoadResult]:
@@ -132,6 +135,8 @@ def _measure(
     for part in split(rows, TURNS):
         questions = [row["question"] for row in part]
         for role, results in turns.items():
+            # Users' prompts are new to an engine; these rows were scored on it before.
+            engine.forget_prompts()
             result = send(endpoint, role, questions, concurrency=concurrency, warm_up=warm_up)
             if not answered(result.replies):
                 raise WorkError(

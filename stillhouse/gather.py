@@ -71,9 +71,18 @@ class _Reader:
         assert found is not None
         return found
 
+    def entries(self) -> list[Entry]:
+        """What was used for the stages as the present recipe has them."""
+        state = self.run.state() or {"stages": {}}
+        return [
+            entry
+            for entry in Ledger(self.run.ledger).entries()
+            if state["stages"].get(entry.stage) == entry.work
+        ]
+
     def rows(self, stage: str, columns: list[str] | None = None) -> list[Row]:
         """A finished stage's rows; none where it is not done."""
-        if stage not in self.finished:
+        if stage not in self.finished or not self.manifest(stage).shards:
             return []
         rows: list[Row] = self.finished[stage].read(columns).to_pylist()
         return rows
@@ -264,14 +273,14 @@ def _confusion(
 def _economics(reader: _Reader) -> report.Economics:
     recipe, prices = reader.loaded.recipe, reader.prices
     made = reader.ancestors(f"train-{reader.student}")
-    entries = [entry for entry in Ledger(reader.run.ledger).entries() if entry.stage in made]
+    entries = [entry for entry in reader.entries() if entry.stage in made]
     making = total(entries, prices).money if f"train-{reader.student}" in reader.finished else None
     facts = _compare_facts(reader)
     per_thousand = {
-        role: prices.device_money(kind, facts[role]["device_seconds_per_thousand"])
+        role: prices.device_money(facts[role]["device"], facts[role]["device_seconds_per_thousand"])
         if facts
         else None
-        for role, kind in _devices(reader).items()
+        for role in ("teacher", "student")
     }
     even = break_even(
         making,
@@ -279,7 +288,8 @@ def _economics(reader: _Reader) -> report.Economics:
         per_thousand["student"],
         recipe.compare.requests_per_day,
     )
-    kinds = dict.fromkeys([*(entry.device for entry in entries), *_devices(reader).values()])
+    served_on = [facts[role]["device"] for role in ("teacher", "student")] if facts else []
+    kinds = dict.fromkeys([*(entry.device for entry in entries), *served_on])
     return report.Economics(
         currency=prices.currency,
         making=making,
@@ -308,24 +318,10 @@ def _compare_facts(reader: _Reader) -> dict[str, Any] | None:
     return reader.manifest(stage.name).facts if stage else None
 
 
-def _devices(reader: _Reader) -> dict[str, str]:
-    """Kinds of device that the compared two are served on."""
-    recipe = reader.loaded.recipe
-    stage = next(s for s in reader.layout if s.name == f"compare-{reader.student}")
-    teacher = recipe.teachers[stage.settings["teacher"]]
-    return {"teacher": teacher.device.kind, "student": recipe.serve.device.kind}
-
-
 def _servings(reader: _Reader) -> list[report.Serving]:
     facts, stage = _compare_facts(reader), _compare_stage(reader)
     if facts is None or stage is None:
         return []
-    recipe = reader.loaded.recipe
-    teacher = recipe.teachers[stage.settings["teacher"]]
-    held = {
-        "teacher": (teacher.device, teacher.replicas),
-        "student": (recipe.serve.device, recipe.serve.replicas),
-    }
     return [
         report.Serving(
             name=stage.settings[role],
@@ -333,20 +329,21 @@ def _servings(reader: _Reader) -> list[report.Serving]:
             requests=facts[role]["requests"] - facts[role]["errors"],
             failed=facts[role]["errors"],
             concurrency=facts["concurrency"],
-            device=held[role][0].kind,
-            devices=held[role][0].count * held[role][1],
+            device=facts[role]["device"],
+            devices=facts[role]["devices"],
             p50_ms=facts[role]["latency_ms"]["p50"],
             p90_ms=facts[role]["latency_ms"]["p90"],
             p99_ms=facts[role]["latency_ms"]["p99"],
             requests_per_second=facts[role]["requests_per_second"],
             cpu_seconds_per_thousand=facts[role]["cpu_seconds_per_thousand"],
+            path_cpu_seconds_per_thousand=facts[role]["path_cpu_seconds_per_thousand"],
         )
         for role in ("teacher", "student")
     ]
 
 
 def _stage_costs(reader: _Reader) -> list[report.StageCost]:
-    entries = Ledger(reader.run.ledger).entries()
+    entries = reader.entries()
     made = reader.ancestors(f"train-{reader.student}")
     costs = []
     for stage in reader.layout:

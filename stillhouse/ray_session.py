@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,12 +28,14 @@ def ray_session(recipe: Recipe, logs: Path) -> Iterator[None]:
         recipe: Names the job.
         logs: Where Ray's logs are copied to when the block ends.
     """
-    # A local cluster listens on the loopback interface alone; a shared one brings its own setting.
-    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    here = runs_here()
+    if here:
+        # A local cluster listens on every interface of the machine: whoever reaches its ports must
+        # not be able to submit work. A shared cluster brings its own setting.
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
     import ray
 
     address = os.environ.get("RAY_ADDRESS", "local")
-    here = address == "local"
     ray.init(
         address=address,
         namespace=f"stillhouse-{recipe.name}",
@@ -54,6 +57,18 @@ def ray_session(recipe: Recipe, logs: Path) -> Iterator[None]:
         ray.shutdown()
         if here:
             shutil.copytree(session / "logs", logs / "ray", dirs_exist_ok=True)
+
+
+def runs_here() -> bool:
+    """Whether Ray is this machine's own, and not a cluster that is there already."""
+    return os.environ.get("RAY_ADDRESS", "local") == "local"
+
+
+def local_resources() -> Counter[str]:
+    """What this machine's own Ray has, of cores and GPUs."""
+    import ray
+
+    return Counter(ray.cluster_resources())
 
 
 def _packages() -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from core.identity import content_id, file_digest
 from core.models import model_revision
-from core.recipe import LoadedRecipe
+from core.recipe import Device, LoadedRecipe
 from pipelines.prompt_files import prompt_version
 
 
@@ -29,6 +29,8 @@ class Stage:
     """Stages of which it answers row by row: more rows there mean more rows here."""
     teacher: str | None = None
     """The teacher whose engines it uses."""
+    holds: dict[str, float] = field(default_factory=dict)
+    """Ray resources that it holds beside them, such as those of training workers."""
     models: list[str] = field(default_factory=list)
     """Other models that it starts from."""
     prompts: list[str] = field(default_factory=list)
@@ -37,6 +39,11 @@ class Stage:
     """Input files that it reads, as the recipe names them."""
     made_from: dict[str, Any] = field(default_factory=dict)
     """Whatever else decides its rows."""
+
+
+def resources(device: Device, number: int) -> dict[str, float]:
+    """Ray resources of a number of equal engines, workers or replicas."""
+    return {"CPU": number * device.cpus, "GPU": number * device.gpus}
 
 
 @dataclass(frozen=True)

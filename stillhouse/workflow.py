@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import fcntl
+import time
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
 import yaml
 
+from core.engine_entry import engine_entry
 from core.errors import UseError
 from core.identity import content_id
 from core.ledger import Ledger
@@ -22,8 +25,8 @@ from core.run import Folder, Manifest, Run, StageFolder
 from core.stage import Progress, StageContext, StageFunction
 from core.teacher import Engine
 from stillhouse.methods import lay_out, recipe_model
-from stillhouse.ray_session import ray_session
-from stillhouse.stages import Fingerprint, Stage, fingerprints
+from stillhouse.ray_session import local_resources, ray_session, runs_here
+from stillhouse.stages import Fingerprint, Stage, fingerprints, resources
 
 
 class Display(Protocol):
@@ -177,6 +180,7 @@ class Workflow:
     def _run_stage(self, stage: Stage, logs: Path) -> None:
         plan, made = self.plan, self.plan.fingerprints[stage.name]
         self.display.started(stage.name)
+        ledger = Ledger(plan.run.ledger)
         context = StageContext(
             stage=plan.folder(stage.name),
             recipe=plan.loaded,
@@ -187,11 +191,14 @@ class Workflow:
             engine=lambda name: self._engine(name, logs),
             model=model_folder,
             attempt=self.attempt,
-            write_entry=Ledger(plan.run.ledger).write,
+            write_entry=lambda entry: ledger.write(replace(entry, work=made.work)),
             show=lambda progress: self.display.progress(stage.name, progress),
             logs=logs,
         )
+        self._make_room(stage)
+        began = time.monotonic()
         result = load_function(stage.run)(context)
+        self._account_idle_engines(stage, context, time.monotonic() - began)
         manifest = context.stage.commit(
             Manifest(
                 stage=stage.name,
@@ -204,6 +211,47 @@ class Workflow:
             )
         )
         self.display.finished(stage.name, manifest)
+
+    def _make_room(self, stage: Stage) -> None:
+        """Close engines that wait for a later stage where this one does not fit beside them.
+
+        Ray waits without a word for what a cluster does not have. A cluster that others start may
+        grow, so only this machine's own is judged.
+
+        Raises:
+            UseError: The stage asks for more than there is.
+        """
+        if not runs_here():
+            return
+        teachers = self.plan.loaded.recipe.teachers
+        needed = Counter(stage.holds)
+        if stage.teacher is not None:
+            needed.update(
+                resources(teachers[stage.teacher].device, teachers[stage.teacher].replicas)
+            )
+        there = local_resources()
+        for kind, amount in needed.items():
+            if amount > there[kind]:
+                raise UseError(
+                    f"stage '{stage.name}'",
+                    f"it asks for {amount:g} {kind}s, and this machine has {there[kind]:g}.",
+                    "Lower device, replicas or workers in the recipe, or set RAY_ADDRESS to a "
+                    "larger cluster.",
+                )
+        for name in set(self._engines) - {stage.teacher}:
+            waiting = resources(teachers[name].device, teachers[name].replicas)
+            if any(needed[kind] + waiting[kind] > there[kind] for kind in needed):
+                self._engines.pop(name).close()
+            else:
+                needed.update(waiting)
+
+    def _account_idle_engines(self, stage: Stage, context: StageContext, seconds: float) -> None:
+        """Engines that wait for a later stage are held at the cost of this one."""
+        for name, engine in self._engines.items():
+            if name != stage.teacher:
+                now = engine.statistics()
+                context.write_entry(engine_entry(context, engine, now, 0, seconds))
+                engine.accounted = now
 
     def _engine(self, name: str, logs: Path) -> Engine:
         from pipelines.engine_pool import start_engines

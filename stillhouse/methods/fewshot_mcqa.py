@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 
 from core.recipe import LoadedRecipe, Name, Recipe, Section
 from core.stage import StageContext, StageResult
-from stillhouse.stages import Stage
+from stillhouse.stages import Stage, resources
 
 
 class Sampling(Section):
@@ -189,6 +189,7 @@ def stages(loaded: LoadedRecipe) -> list[Stage]:
                     },
                     inputs={"rows": rows},
                     models=[student.model],
+                    holds=resources(student.train.device, student.train.workers),
                 ),
                 Stage(
                     name=f"predict-{name}{suffix}",
@@ -204,6 +205,9 @@ def stages(loaded: LoadedRecipe) -> list[Stage]:
                 settings={
                     "student": name,
                     "teacher": score.teacher,
+                    "held": recipe.teachers[score.teacher].model_dump(
+                        include={"device", "replicas", "environment"}
+                    ),
                     "seed": recipe.seed,
                     "serve": recipe.serve.model_dump(exclude={"port"}),
                     **recipe.compare.model_dump(exclude={"requests_per_day"}),

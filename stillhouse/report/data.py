@@ -136,7 +136,9 @@ class Serving:
     p99_ms: float | None
     requests_per_second: float | None
     cpu_seconds_per_thousand: float | None
-    """CPU time that the model's processes used for a thousand requests."""
+    """CPU time that a thousand requests took, of the HTTP path and of the model's processes."""
+    path_cpu_seconds_per_thousand: float | None
+    """The HTTP path's part of it, which both models share."""
 
 
 @dataclass(frozen=True)

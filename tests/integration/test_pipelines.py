@@ -312,6 +312,33 @@ def test_the_schema_of_generated_rows_holds_what_the_stage_writes(context_of, ex
         assert context.stage.rows.read_table(f"{key}.parquet").schema.equals(GENERATED)
 
 
+def test_json_examples_are_shown_as_they_are():
+    task = Task(instruction="Do.", choices=["a", "b"], examples="x", evaluation="y")
+    prompts = FewshotPrompts(task, task_rows(["Ärzte's <b> & co"]))
+    assert '"question": "Ärzte\'s <b> & co"' in prompts.write_json(0)
+
+
+def test_an_engine_that_cannot_start_names_the_teacher_and_its_log(engine, tiny_teacher, tmp_path):
+    teacher = Teacher(model=str(tiny_teacher), engine={"max_model_lenght": 12})
+    with pytest.raises(UseError, match="max_model_lenght") as caught:
+        start_engines("wrong", teacher, tiny_teacher, 0, tmp_path)
+    assert caught.value.place == "teachers.wrong"
+    assert str(tmp_path) in caught.value.mend
+
+
+def test_a_measurement_can_start_from_an_empty_prefix_cache(engine):
+    prompt = "\n\n".join(CORPUS[:6] * 3)
+
+    def cached() -> int:
+        answer = asyncio.run(engine.complete(prompt, Sampling(max_tokens=1)))
+        return answer.usage.tokens_cached
+
+    cached()
+    assert cached() > 0
+    engine.forget_prompts()
+    assert cached() == 0
+
+
 def test_tasks_have_words_for_their_prompts():
     task = Task(instruction="Do.", choices=["a", "b"], examples="x", evaluation="y")
     prompts = FewshotPrompts(task, task_rows(["One?", "Two?"])[:2])

@@ -426,7 +426,7 @@ def test_load_measures_the_processor_time_of_the_model_and_of_the_shared_path(en
     assert not any(reply.error for reply in result.replies)
     # A request takes a tiny model and Serve together between 0.5 and 50 ms, in each of the two.
     assert 0.05 < result.cpu_seconds < 5
-    assert 0.05 < result.shared_cpu_seconds < 5
+    assert 0.05 < result.path_cpu_seconds < 5
 
 
 def test_engine_time_belongs_to_the_teacher(endpoint, pool):
@@ -530,7 +530,7 @@ def test_compare_stage_from_end_to_end(tmp_path, pool, student_folder, tiny_teac
         assert 0 < latency["p50"] <= latency["p90"] <= latency["p99"]
         assert found["requests_per_second"] > 0
         assert found["cpu_seconds_per_thousand"] > 0
-        assert found["proxy_cpu_seconds_per_thousand"] > 0
+        assert found["path_cpu_seconds_per_thousand"] > 0
         # On the CPU the processor time is what is paid for.
         assert found["device_seconds_per_thousand"] == found["cpu_seconds_per_thousand"]
         right = sum(row["predicted"] == row["answer"] for row in by_model[name])

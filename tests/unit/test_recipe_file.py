@@ -209,3 +209,16 @@ def test_every_recipe_validates_against_the_schema_that_editors_get(folder):
     content["students"]["encoder"]["train"]["epocs"] = 1
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(content, schema)
+
+
+def test_a_secret_is_named_and_never_written(folder):
+    demo = Path(__file__).parents[2] / "recipes" / "demo.yaml"
+    teacher = "teachers.gemma.environment"
+    with pytest.raises(UseError, match="HF_TOKEN looks like a secret"):
+        load_recipe(demo, recipe_model, settings=[f"{teacher}={{HF_TOKEN: hf_abc}}"])
+    loaded = load_recipe(
+        demo,
+        recipe_model,
+        settings=[f"{teacher}={{HF_TOKEN: '${{HF_TOKEN}}', OMP_NUM_THREADS: '2'}}"],
+    )
+    assert loaded.recipe.teachers["gemma"].environment["HF_TOKEN"] == "${HF_TOKEN}"

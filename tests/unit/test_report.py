@@ -161,7 +161,7 @@ def realistic() -> d.ReportData:
         ),
         servings=[
             d.Serving(
-                "Student", "student", 200, 0, 8, "cpu-core", 2, 21.4, 34.9, 52.2, 341.0, 29.3
+                "Student", "student", 200, 0, 8, "cpu-core", 2, 21.4, 34.9, 52.2, 341.0, 29.3, 12.1
             ),
             d.Serving(
                 "Teacher, calibrated",
@@ -176,6 +176,7 @@ def realistic() -> d.ReportData:
                 881.0,
                 18.9,
                 410.0,
+                11.8,
             ),
         ],
         stages=[

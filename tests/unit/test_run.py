@@ -128,3 +128,11 @@ def test_json_is_readable(run):
     run.folder.write_json("a.json", {"word": "schön"})
     assert "schön" in run.folder.read("a.json").decode()
     assert json.loads(run.folder.read("a.json")) == {"word": "schön"}
+
+
+def test_a_stage_that_kept_no_row_says_why_where_it_is_read(run):
+    stage = run.stage("clean", "w" * 12)
+    stage.commit(Manifest("clean", "f", {}, [], 0, {"too-short": 7}))
+    with pytest.raises(WorkError, match="7 too-short") as caught:
+        stage.read()
+    assert "clean" in caught.value.place

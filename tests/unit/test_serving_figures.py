@@ -50,7 +50,7 @@ def test_tokens_are_unknown_where_nobody_counts_them():
 
 def test_device_seconds_are_processor_time_on_cores_and_wall_time_on_gpus():
     result = LoadResult(
-        [reply(1)] * 4 + [FAILED], wall_seconds=3, cpu_seconds=2, shared_cpu_seconds=1
+        [reply(1)] * 4 + [FAILED], wall_seconds=3, model_cpu_seconds=1.5, path_cpu_seconds=0.5
     )
     assert device_seconds_per_thousand(result, CORE, replicas=2) == 500
     # Two replicas of two GPUs for 3 s, and 4 answers.
@@ -67,11 +67,12 @@ def test_figures_of_a_model():
         "devices": 1,
         "latency_ms": pytest.approx({"p50": 10, "p90": 10, "p99": 10, "mean": 10}),
         "requests_per_second": 2.0,
-        "cpu_seconds_per_thousand": pytest.approx(100),
-        "proxy_cpu_seconds_per_thousand": pytest.approx(25),
-        "device_seconds_per_thousand": pytest.approx(100),
+        "cpu_seconds_per_thousand": pytest.approx(125),
+        "path_cpu_seconds_per_thousand": pytest.approx(25),
+        "device_seconds_per_thousand": pytest.approx(125),
         "accuracy": 0.75,
         "tokens_in": 400,
+        "tokens_cached": 240,
         "tokens_out": 4,
     }
 

@@ -1,5 +1,7 @@
 """What a changed recipe, prompt or file runs again, and what it keeps."""
 
+from collections import Counter
+
 import pytest
 
 from core.errors import UseError
@@ -128,3 +130,44 @@ def test_differences_name_keys_and_both_values():
     assert differences(before, {"a": {"b": 2, "c": [1]}, "d": None}) == ["a.b: 1 -> 2"]
     assert differences(before, before) == []
     assert differences({"a": 1}, {"b": 1}) == ["a: 1 -> None", "b: None -> 1"]
+
+
+class OpenEngine:
+    closed = False
+
+    def close(self):
+        self.closed = True
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    import stillhouse.workflow
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(
+        stillhouse.workflow, "local_resources", lambda: Counter({"CPU": 4.0, "GPU": 1.0})
+    )
+
+
+@pytest.mark.parametrize(("gpus", "closes"), [(0, False), (1, True)])
+def test_an_idle_engine_makes_room_for_a_training_that_needs_its_gpu(
+    plan_of, machine, gpus, closes
+):
+    plan = plan_of(
+        "teachers.small.device={gpus: 1}", f"students.encoder.train.device={{gpus: {gpus}}}"
+    )
+    workflow = Workflow(plan, display=None, stages=plan.stages)
+    engine = OpenEngine()
+    workflow._engines["small"] = engine
+    by_name = {stage.name: stage for stage in plan.stages}
+    workflow._make_room(by_name["train-encoder"])
+    assert engine.closed == closes
+    assert ("small" in workflow._engines) != closes
+
+
+def test_a_stage_that_can_never_fit_is_refused_at_once(plan_of, machine):
+    plan = plan_of("students.encoder.train.workers=3", "students.encoder.train.device={cpus: 2}")
+    workflow = Workflow(plan, display=None, stages=plan.stages)
+    by_name = {stage.name: stage for stage in plan.stages}
+    with pytest.raises(UseError, match="asks for 6 CPUs, and this machine has 4"):
+        workflow._make_room(by_name["train-encoder"])
