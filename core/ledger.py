@@ -25,7 +25,7 @@ class Entry:
     attempt: str
     """One process's try; a resumed run has several for a stage."""
     device: str
-    """Its kind, as the price book names it."""
+    """Its kind, as the price book names it; empty for an endpoint, which is paid by the token."""
     model: str = ""
     """The teacher or student at work."""
     work: str = ""
@@ -46,6 +46,11 @@ class Entry:
     """Device-seconds held with nothing to do."""
     wall_seconds: float = 0.0
     """Seconds from the attempt's begin to its end."""
+
+    @property
+    def tokens(self) -> int:
+        """Prompt and generated tokens together."""
+        return self.tokens_in + self.tokens_out
 
     @property
     def device_seconds(self) -> float:
@@ -79,8 +84,10 @@ class Ledger:
 
 
 def money(entry: Entry, prices: PriceBook) -> float | None:
-    """What an entry cost: all device-seconds held, at the price of the device's hour."""
-    return prices.device_money(entry.device, entry.device_seconds)
+    """What an entry cost: device-seconds held by the hour, or tokens where no device is held."""
+    if entry.device:
+        return prices.device_money(entry.device, entry.device_seconds)
+    return prices.token_money(entry.model, entry.tokens_in, entry.tokens_out)
 
 
 def total(entries: Iterable[Entry], prices: PriceBook) -> Total:

@@ -49,6 +49,16 @@ class PriceBook(Section):
         price = self.devices.get(kind)
         return None if price is None else price.per_hour * device_seconds / 3600
 
+    def token_money(self, model: str, tokens_in: int, tokens_out: int) -> float | None:
+        """Money for an endpoint's tokens; None where there are some and no price for them."""
+        if not tokens_in and not tokens_out:
+            return 0.0
+        price = self.tokens.get(model)
+        if price is None:
+            return None
+        paid = price.input_per_million * tokens_in + price.output_per_million * tokens_out
+        return paid / 1e6
+
 
 def load_prices(file: Path) -> PriceBook:
     """Read a price book.

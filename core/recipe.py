@@ -75,6 +75,21 @@ class Device(Section):
         return self.gpus or self.cpus
 
 
+class Replicas(Section):
+    """How many engines there are."""
+
+    min: int = Field(default=1, ge=1)
+    """At least, for as long as a stage needs the teacher."""
+    max: int = Field(ge=1)
+    """At most, while there is work for them."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.max < self.min:
+            raise ValueError(f"max is {self.max}, below min, {self.min}")
+        return self
+
+
 class Teacher(Section):
     """A model whose answers the student learns from, on vLLM."""
 
@@ -87,10 +102,17 @@ class Teacher(Section):
     environment: dict[str, str] = {}
     """Environment variables of the engine's process. `${NAME}` is taken from the environment of
     `stillhouse run`; a secret can be written only so, as the recipe is kept in the run."""
-    replicas: int = Field(default=1, ge=1)
-    """Engines that run side by side."""
+    replicas: Annotated[int, Field(ge=1)] | Replicas = 1
+    """Engines that run side by side: a fixed number, or {min, max} that grows with the work."""
     device: Device = Device()
     """What one engine runs on."""
+
+    @property
+    def replica_bounds(self) -> Replicas:
+        """The least and the greatest number of engines."""
+        if isinstance(self.replicas, Replicas):
+            return self.replicas
+        return Replicas(min=self.replicas, max=self.replicas)
 
     @field_validator("environment")
     @classmethod
@@ -179,6 +201,17 @@ class Compare(Section):
     """The traffic at which break-even is told in days."""
 
 
+class Budget(Section):
+    """Where a run stops, cleanly and before it is exceeded; raised later, it goes on from there."""
+
+    money: float | None = Field(default=None, gt=0)
+    """In the price book's currency; every price must be known."""
+    device_hours: float | None = Field(default=None, gt=0)
+    """Of all devices together, start-up and idle time included."""
+    tokens: int | None = Field(default=None, ge=1)
+    """Through teachers, in and out."""
+
+
 class Recipe(Section):
     """The sections that every method has."""
 
@@ -200,6 +233,11 @@ class Recipe(Section):
     """The endpoint."""
     compare: Compare = Compare()
     """The cost comparison."""
+    max_rejected: float | None = Field(default=None, gt=0, lt=1)
+    """Share of a stage's rows that may be rejected; the run stops when there are more. No limit if
+    absent."""
+    budget: Budget = Budget()
+    """What the run may cost."""
     prices: str | None = None
     """YAML price book beside the recipe; the one that comes with Stillhouse if absent."""
 

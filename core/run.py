@@ -4,6 +4,7 @@
     run.json                          what each stage was made from, for `status` and the report
     stages/<stage>/<work>/rows/       one Parquet file per committed shard
     stages/<stage>/<work>/rejected/   rows that the shard could not use
+    stages/<stage>/<work>/plan/       rows to be answered, while the stage is not done
     stages/<stage>/<work>/manifest.json
     ledger/<stage>.<attempt>.json     what every attempt used
     logs/                             other libraries' output
@@ -131,6 +132,18 @@ class Folder:
         pq.write_table(table, buffer, compression="zstd")
         self.write(name, buffer.getvalue().to_pybytes())
 
+    def row_count(self, name: str) -> int:
+        """Rows of one Parquet file, by its footer."""
+        system, path = self._open()
+        with system.open_input_file(f"{path}/{name}") as stream:
+            return int(pq.read_metadata(stream).num_rows)
+
+    def remove(self) -> None:
+        """Remove the folder with all that is in it, where it is there."""
+        system, path = self._open()
+        if system.get_file_info(path).type != fs.FileType.NotFound:
+            system.delete_dir(path)
+
     def read_table(self, name: str, columns: list[str] | None = None) -> pa.Table:
         """Read one Parquet file."""
         system, path = self._open()
@@ -186,6 +199,11 @@ class StageFolder:
     def rejected(self) -> Folder:
         """Rejected rows, one Parquet file per shard that has any."""
         return self.folder.child("rejected")
+
+    @property
+    def plan(self) -> Folder:
+        """The rows to be answered, while the stage is not done."""
+        return self.folder.child("plan")
 
     def commit_shard(self, key: str, rows: pa.Table, rejected: pa.Table) -> None:
         """Commit one shard: its rejected rows first, then its rows, which make it count."""

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from core.errors import StillhouseError
 from core.ledger import Entry
 from core.recipe import LoadedRecipe
 from core.run import StageFolder
 from core.teacher import Engine
+
+
+@dataclass(frozen=True)
+class LaneProgress:
+    """How far one teacher of a stage is."""
+
+    teacher: str
+    done: int
+    total: int
+    used: Entry
+    """What it has used so far in this attempt."""
 
 
 @dataclass(frozen=True)
@@ -20,12 +32,10 @@ class Progress:
     done: int
     total: int
     unit: str = "rows"
-    tokens: int = 0
-    """Tokens that the stage has put through an engine so far, in and out."""
-    device: str = ""
-    """Kind of the device held, to price the time while it passes."""
-    device_seconds: float = 0.0
-    """Device-seconds held so far."""
+    used: tuple[Entry, ...] = ()
+    """What the stage has used so far in this attempt, to be priced while time passes."""
+    lanes: tuple[LaneProgress, ...] = ()
+    """The same by teacher, where the stage asks teachers."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +53,16 @@ class StageContext:
     """The running engine of a teacher by its name in the recipe, started when first asked for."""
     model: Callable[[str], Path]
     """The folder of a model by its name in the recipe, fetched or converted when asked for."""
+    fingerprint: str
+    """Of the stage, the number of its rows included."""
     attempt: str
     """Names this try in the ledger."""
     write_entry: Callable[[Entry], None]
     """Puts what the attempt has used so far into the ledger."""
     show: Callable[[Progress], None]
     """Shows how far the stage is."""
+    over_budget: Callable[[Sequence[Entry]], StillhouseError | None]
+    """The error to stop with, if what is spent and what these entries foretell is too much."""
     logs: Path
     """A folder on this machine for the output of other libraries."""
 

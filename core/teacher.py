@@ -58,6 +58,10 @@ class LabelScores:
     error: str = ""
 
 
+class EngineKilled(Exception):  # noqa: N818, a question's fate, and no fault of the program
+    """A question that ends whatever engine it is put to."""
+
+
 class Engine(Protocol):
     """A teacher that runs. Questions are coroutines, to keep many in flight."""
 
@@ -68,9 +72,16 @@ class Engine(Protocol):
     accounted: dict[str, float]
     """Statistics that stand in the ledger already; what came since belongs to the next stage."""
 
+    rows_at_once: int
+    """Rows that it works on at once."""
+
     @property
     def replicas(self) -> int:
-        """Engines that run side by side."""
+        """Engines that run side by side now."""
+        ...
+
+    def demand(self, rows: int, seconds_left: float) -> None:
+        """Say how many rows are left, and in how many seconds they would be answered."""
         ...
 
     async def complete(self, prompt: str, sampling: Sampling) -> Completion:

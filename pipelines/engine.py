@@ -126,6 +126,10 @@ class VLLMEngine:
             **asdict(self._usage),
         }
 
+    async def rests(self) -> bool:
+        """Whether no request is in flight."""
+        return self._in_flight == 0
+
     async def forget_prompts(self) -> None:
         """Empty the prefix cache; no request may be in flight."""
         await self._engine.reset_prefix_cache()

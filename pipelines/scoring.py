@@ -22,7 +22,7 @@ from core.stage import StageContext, StageResult
 from core.teacher import Engine, LabelScores, Usage
 from pipelines.fewshot_prompts import FOLDER, FewshotPrompts
 from pipelines.prompt_files import prompt_version
-from pipelines.shards import Rejection, Row, run_shards
+from pipelines.shards import Lane, Rejection, Row, run_shards
 
 CONTENT_FREE = ("N/A", "[MASK]", "")
 """Inputs without content, as in the calibration paper."""
@@ -129,9 +129,13 @@ def score(context: StageContext) -> StageResult:
     }
     result = run_shards(
         context,
-        plan_scores(context.inputs["rows"].read(), parts),
-        ScoreChoices(prompts, engine, teacher, orders, offsets),
-        engine,
+        [
+            Lane(
+                engine,
+                plan_scores(context.inputs["rows"].read(), parts),
+                ScoreChoices(prompts, engine, teacher, orders, offsets),
+            )
+        ],
     )
     result.facts["offsets"] = offsets
     return result

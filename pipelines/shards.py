@@ -1,19 +1,26 @@
 """Exactly-once work on rows: Ray Data takes shards to workers, and every shard commits by itself.
 
-A shard is a fixed slice of the planned rows; its key is a hash of their ids. A worker answers all
-rows of a shard at once, and commits the answers as one file that appears whole or not at all. After
-any kill, the same call plans the same shards and runs those whose files are not there. Ray Data's
-own checkpoints are not used: they need the rows to come from a file reader, load every id on
-restore, and count rows that failed as done.
+A stage's rows are planned on disk (`pipelines.plan`) and cut into shards. A worker answers all
+rows of a shard at once, and commits the answers as one file that appears whole or not at all.
+After any kill, the same call finds the same shards and runs those whose files are not there.
+
+Every teacher of a stage has a lane: its own rows, its own workers and its own engines, all in one
+pass of Ray Data. A lane that fails leaves the others going.
+
+Ray Data's own checkpoints are not used: they need the rows to come from a file reader, load every
+id on restore, and count rows that failed as done.
 """
 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+import math
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass
+from functools import reduce
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -21,20 +28,27 @@ import ray
 import ray.data
 
 from core.errors import StillhouseError, UseError, WorkError
-from core.identity import content_id
 from core.rows import REJECTED
 from core.run import StageFolder, count_by_reason
 from core.stage import StageContext, StageResult
-from core.teacher import Engine
-from pipelines.engine_meter import EngineMeter
+from core.teacher import Engine, EngineKilled
+from pipelines.desk import open_desk
+from pipelines.plan import PlannedShard, read_plan, read_shard, write_plan
+from pipelines.stage_watch import LaneCount, StageWatch, rows_on_their_way
 
-SHARDS_IN_FLIGHT = 3
-"""Shards that a worker has open at once, so that the engine has work while one ends and commits."""
+SHARDS_AT_LEAST = 3
+"""Shards that a worker has open at once: the engine has work while one ends and commits."""
+
+ROWS_PER_WORKER = 4096
+"""Rows on their way that one worker process can look after."""
 
 WORKER_CPUS = 0.1
 """A worker waits for engines nearly all the time."""
 
 Row = dict[str, Any]
+
+NOTE_SECONDS = 0.5
+"""Between two notes of a worker on how far it is."""
 
 
 @dataclass(frozen=True)
@@ -61,27 +75,14 @@ class RowWork(Protocol):
 
 
 @dataclass(frozen=True)
-class Shard:
-    """Rows that are committed together; every row has an `id`."""
+class Lane:
+    """The rows of a stage that one teacher answers."""
 
-    key: str
-    rows: list[Row]
-
-
-def split(rows: Iterable[Row], shard_rows: int) -> Iterator[Shard]:
-    """Cut planned rows into shards. Equal rows in equal order give equal shards."""
-    numbered = iter(rows)
-    while slice_ := list(itertools.islice(numbered, shard_rows)):
-        yield Shard(content_id([row["id"] for row in slice_]), slice_)
-
-
-def unique(rows: Iterable[Row]) -> Iterator[Row]:
-    """Drop rows whose id came before: equal inputs are one piece of work."""
-    seen: set[str] = set()
-    for row in rows:
-        if row["id"] not in seen:
-            seen.add(row["id"])
-            yield row
+    engine: Engine
+    """What `work` asks."""
+    plan: Iterable[Row]
+    """All rows in a fixed order, each with its `id`; read only where the plan is not on disk."""
+    work: RowWork
 
 
 def rejected_table(stage: str, rejections: Sequence[tuple[str, Rejection]]) -> pa.Table:
@@ -110,52 +111,101 @@ def _storable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-class ShardWorker:
-    """The Ray Data actor that answers shards."""
+@dataclass
+class _Lane:
+    """A lane with its plan on disk."""
 
-    def __init__(self, work: RowWork, stage: StageFolder, reusable: dict[str, str]) -> None:
+    lane: Lane
+    name: str
+    plan: list[PlannedShard]
+    pending: list[PlannedShard]
+    """Those that are not committed."""
+    error: StillhouseError | None = None
+    """What stopped it."""
+
+    @property
+    def workers(self) -> int:
+        return math.ceil(rows_on_their_way(self.lane.engine) / ROWS_PER_WORKER)
+
+    def shards_at_once(self, shard_rows: int) -> int:
+        """Shards that one worker has open at once."""
+        rows = rows_on_their_way(self.lane.engine) / self.workers
+        return max(SHARDS_AT_LEAST, math.ceil(rows / shard_rows) + 1)
+
+
+class ShardWorker:
+    """The Ray Data actor that answers shards of one lane."""
+
+    def __init__(
+        self, lane: str, work: RowWork, stage: StageFolder, desk: Any, reusable: ray.ObjectRef
+    ) -> None:
+        self._lane = lane
         self._work = work
         self._stage = stage
+        self._desk = desk
         # Rows by id in shards that an earlier plan cut otherwise: found again, not paid again.
-        self._reusable = reusable
+        self._reusable: dict[str, str] = ray.get(reusable)
         self._old_shards: dict[str, dict[str, Row]] = {}
+        self._answered = 0
+        self._noted = 0.0
+        self._may_begin = True
 
     async def __call__(self, batch: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
         """Answer and commit the one shard in a batch.
 
-        An error that stops the stage goes back as a row: Ray Data would wrap it and lose its parts.
+        An error that stops the lane goes back as a row: Ray Data would wrap it and lose its parts.
         """
-        shard = json.loads(batch["shard"][0])
+        key = str(batch["shard"][0])
+        await self._note()
+        if not self._may_begin:
+            return
         try:
-            rows, rejected = await self._answer(shard["key"], shard["rows"])
+            rows, rejected = await self._answer(key)
         except StillhouseError as error:
-            yield _report(shard["key"], error=error)
+            yield _report(self._lane, key, error=error)
         except Exception as error:  # a fault in the work; the next rows would meet it too
             cause = f"the work stopped: {type(error).__name__}: {error}."
             mend = "What was committed is safe. The run's logs/ say more."
-            yield _report(shard["key"], error=WorkError(f"stage {self._stage.stage}", cause, mend))
+            fault = WorkError(f"stage {self._stage.stage}", cause, mend)
+            yield _report(self._lane, key, error=fault)
         else:
-            yield _report(shard["key"], rows, rejected)
+            yield _report(self._lane, key, rows, rejected)
 
-    async def _answer(self, key: str, planned: list[Row]) -> tuple[int, int]:
+    async def _answer(self, key: str) -> tuple[int, int]:
         """Answer a shard's rows and commit it; returns how many were kept and rejected."""
-        old = [self._find(row["id"]) for row in planned]
-        answers = await asyncio.gather(
-            *(
-                self._work(row) if found is None else _itself(found)
-                for row, found in zip(planned, old, strict=True)
-            )
-        )
+        planned = await asyncio.to_thread(read_shard, self._stage.plan, key)
+        answers = await asyncio.gather(*map(self._answer_row, planned))
         rows = [answer for answer in answers if not isinstance(answer, Rejection)]
         rejections = [
             (row["id"], answer)
             for row, answer in zip(planned, answers, strict=True)
             if isinstance(answer, Rejection)
         ]
+        await asyncio.to_thread(self._commit, key, rows, rejections)
+        await self._note()
+        return len(rows), len(rejections)
+
+    async def _answer_row(self, row: Row) -> Row | Rejection:
+        answer: Row | Rejection
+        try:
+            answer = self._find(row["id"]) or await self._work(row)
+        except EngineKilled:
+            detail = "the engine died each time that this row was put to it"
+            answer = Rejection("poison", detail, row)
+        self._answered += 1
+        if time.monotonic() - self._noted > NOTE_SECONDS:
+            await self._note()
+        return answer
+
+    def _commit(self, key: str, rows: list[Row], rejections: list[tuple[str, Rejection]]) -> None:
         rejected = rejected_table(self._stage.stage, rejections)
         table = pa.Table.from_pylist(rows, schema=self._work.schema)
-        await asyncio.to_thread(self._stage.commit_shard, key, table, rejected)
-        return len(rows), len(rejections)
+        self._stage.commit_shard(key, table, rejected)
+
+    async def _note(self) -> None:
+        self._noted = time.monotonic()
+        answered, self._answered = self._answered, 0
+        self._may_begin = await self._desk.note.remote(self._lane, answered)
 
     def _find(self, row_id: str) -> Row | None:
         key = self._reusable.get(row_id)
@@ -168,11 +218,12 @@ class ShardWorker:
 
 
 def _report(
-    key: str, rows: int = 0, rejected: int = 0, error: StillhouseError | None = None
+    lane: str, key: str, rows: int = 0, rejected: int = 0, error: StillhouseError | None = None
 ) -> dict[str, Any]:
     """What the driver hears of a shard; the columns are the same whatever happened."""
     parts = error and [type(error).__name__, error.place, error.cause, error.mend]
     return {
+        "lane": [lane],
         "key": [key],
         "rows": [rows],
         "rejected": [rejected],
@@ -185,64 +236,101 @@ def _reported_error(text: str) -> StillhouseError:
     return (UseError if name == UseError.__name__ else WorkError)(*parts)
 
 
-async def _itself(value: Row) -> Row:
-    return value
-
-
-def run_shards(
-    context: StageContext, plan: Iterable[Row], work: RowWork, engine: Engine
-) -> StageResult:
+def run_shards(context: StageContext, lanes: Sequence[Lane]) -> StageResult:
     """Do the planned work that is not committed yet, and return what is committed.
 
     Args:
         context: Of the stage.
-        plan: All rows of the stage, in a fixed order, each with its `id`; a repeated id is one row.
-        work: What to do with a row.
-        engine: What `work` asks, to keep its ledger.
+        lanes: One for each teacher, of different rows.
 
     Raises:
-        StillhouseError: From a row's work or from a commit; committed shards stay.
+        StillhouseError: From a row's work or from a commit, after the other lanes have ended;
+            committed shards stay.
     """
-    shards = list(split(unique(plan), context.recipe.recipe.shard_rows))
     committed = context.stage.committed_shards()
-    pending = [shard for shard in shards if shard.key not in committed]
-    total = sum(len(shard.rows) for shard in shards)
-    done = total - sum(len(shard.rows) for shard in pending)
+    planned = [_planned(context, lane, committed) for lane in lanes]
+    pending = [lane for lane in planned if lane.pending]
     if pending:
-        meter = EngineMeter(context, engine)
-        reusable = _reusable_rows(context.stage, committed - {shard.key for shard in shards})
-        dataset = ray.data.from_items(
-            [{"shard": json.dumps(asdict(shard))} for shard in pending],
-            override_num_blocks=len(pending),
-        ).map_batches(
-            ShardWorker,
-            batch_size=1,
-            fn_constructor_args=(work, context.stage, reusable),
-            num_cpus=WORKER_CPUS,
-            compute=ray.data.ActorPoolStrategy(
-                size=engine.replicas,
-                max_tasks_in_flight_per_actor=2 * SHARDS_IN_FLIGHT,
-                max_concurrent_calls_per_actor=SHARDS_IN_FLIGHT,
-            ),
+        _answer(context, planned, pending, committed)
+        failed = [lane for lane in planned if lane.error is not None]
+        if failed:
+            raise failed[0].error or AssertionError
+    keys = [shard.key for lane in planned for shard in lane.plan]
+    rows = sum(context.stage.rows.row_count(f"{key}.parquet") for key in keys)
+    result = StageResult(keys, rows, _rejected_reasons(context.stage, keys))
+    context.stage.plan.remove()
+    return result
+
+
+def _planned(context: StageContext, lane: Lane, committed: set[str]) -> _Lane:
+    name = f"{lane.engine.teacher}.{context.fingerprint[:12]}"
+    folder = context.stage.plan
+    plan = read_plan(folder, name)
+    if plan is None:
+        write_plan(folder, name, lane.plan, context.recipe.recipe.shard_rows)
+        plan = read_plan(folder, name) or []
+    pending = [shard for shard in plan if shard.key not in committed]
+    return _Lane(lane, lane.engine.teacher, plan, pending)
+
+
+def _answer(
+    context: StageContext, planned: list[_Lane], pending: list[_Lane], committed: set[str]
+) -> None:
+    """Send the pending shards through Ray Data."""
+    desk = open_desk()
+    spare = committed - {shard.key for lane in planned for shard in lane.plan}
+    reusable = ray.put(_reusable_rows(context.stage, spare))
+    datasets = [_dataset(context, lane, desk, reusable) for lane in pending]
+    dataset = reduce(lambda one, other: one.union(other), datasets)
+    by_name = {lane.name: lane for lane in pending}
+    counts = {
+        lane.name: LaneCount(
+            lane.lane.engine,
+            total=sum(shard.rows for shard in lane.plan),
+            before=sum(shard.rows for shard in lane.plan if shard.key in committed),
         )
-        with meter:
-            meter.advance(done, total)
-            try:
-                for committed_shard in dataset.iter_rows():
-                    if committed_shard["error"]:
-                        raise _reported_error(committed_shard["error"])
-                    done += committed_shard["rows"] + committed_shard["rejected"]
-                    meter.advance(done, total, committed_shard["rows"])
-            except ray.exceptions.RayError as error:
-                raise WorkError(
-                    f"stage {context.stage.stage}",
-                    f"Ray stopped the work: {type(error).__name__}.",
-                    "What was committed is safe; run the same command again. The run's logs/ say "
-                    "more.",
-                ) from error
-    keys = [shard.key for shard in shards]
-    rows = sum(context.stage.rows.read_table(f"{key}.parquet", ["id"]).num_rows for key in keys)
-    return StageResult(keys, rows, _rejected_reasons(context.stage, keys))
+        for lane in planned
+    }
+    with StageWatch(context, desk, counts) as watch:
+        try:
+            for shard in dataset.iter_rows():
+                lane = by_name[shard["lane"]]
+                if shard["error"]:
+                    lane.error = lane.error or _reported_error(shard["error"])
+                    watch.stop(lane.name)
+                else:
+                    watch.committed(lane.name, shard["rows"], shard["rejected"])
+        except ray.exceptions.RayError as error:
+            raise WorkError(
+                f"stage {context.stage.stage}",
+                f"Ray stopped the work: {type(error).__name__}.",
+                "What was committed is safe; run the same command again. The run's logs/ say more.",
+            ) from error
+    if watch.verdict is not None:
+        raise watch.verdict
+
+
+def _dataset(
+    context: StageContext, lane: _Lane, desk: Any, reusable: ray.ObjectRef
+) -> ray.data.Dataset:
+    """The pending shards of a lane, on their way through its workers.
+
+    A shard travels by its key: the worker reads the rows from the plan, and writes its answers
+    itself, so a repeated call finds the same rows and nothing depends on Ray Data's own writes.
+    """
+    at_once = lane.shards_at_once(context.recipe.recipe.shard_rows)
+    keys = [{"shard": shard.key} for shard in lane.pending]
+    return ray.data.from_items(keys, override_num_blocks=len(keys)).map_batches(
+        ShardWorker,
+        batch_size=1,
+        fn_constructor_args=(lane.name, lane.lane.work, context.stage, desk, reusable),
+        num_cpus=WORKER_CPUS,
+        compute=ray.data.ActorPoolStrategy(
+            size=lane.workers,
+            max_tasks_in_flight_per_actor=2 * at_once,
+            max_concurrent_calls_per_actor=at_once,
+        ),
+    )
 
 
 def _reusable_rows(stage: StageFolder, spare: set[str]) -> dict[str, str]:
@@ -255,9 +343,8 @@ def _reusable_rows(stage: StageFolder, spare: set[str]) -> dict[str, str]:
 
 def _rejected_reasons(stage: StageFolder, keys: list[str]) -> dict[str, int]:
     present = set(stage.rejected.names())
-    tables = [
-        stage.rejected.read_table(f"{key}.parquet", ["reason"])
-        for key in keys
-        if f"{key}.parquet" in present
-    ]
-    return count_by_reason(pa.concat_tables(tables)) if tables else {}
+    counts: Counter[str] = Counter()
+    for key in keys:
+        if f"{key}.parquet" in present:
+            counts.update(count_by_reason(stage.rejected.read_table(f"{key}.parquet", ["reason"])))
+    return dict(counts.most_common())

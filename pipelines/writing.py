@@ -19,7 +19,7 @@ from core.stage import StageContext, StageResult
 from core.teacher import Engine, Sampling
 from pipelines.fewshot_prompts import FOLDER, FewshotPrompts
 from pipelines.prompt_files import prompt_version
-from pipelines.shards import Rejection, Row, run_shards
+from pipelines.shards import Lane, Rejection, Row, run_shards
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,11 @@ def write_items(context: StageContext) -> StageResult:
     engine = context.engine(teacher)
     return run_shards(
         context,
-        plan_items(settings["rows"], len(recipe.task.choices), len(examples), parts),
-        WriteItem(prompts, engine, teacher, mode, sampling),
-        engine,
+        [
+            Lane(
+                engine,
+                plan_items(settings["rows"], len(recipe.task.choices), len(examples), parts),
+                WriteItem(prompts, engine, teacher, mode, sampling),
+            )
+        ],
     )

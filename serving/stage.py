@@ -158,7 +158,7 @@ def _evaluate(
     recipe = context.recipe.recipe
     teacher = recipe.teachers[context.settings["teacher"]]
     held = {
-        "teacher": (teacher.device, teacher.replicas),
+        "teacher": (teacher.device, teacher.replica_bounds.min),
         "student": (recipe.serve.device, recipe.serve.replicas),
     }
     facts: dict[str, Any] = {"concurrency": context.settings["concurrency"], "turns": TURNS}

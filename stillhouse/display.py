@@ -18,7 +18,7 @@ from rich.table import Table
 from core.ledger import Ledger, total
 from core.prices import PriceBook, prices_of
 from core.run import Manifest, Run, StageFolder
-from core.stage import Progress
+from core.stage import LaneProgress, Progress
 from stillhouse.clock import clock
 from stillhouse.report.wording import count, money
 from stillhouse.workflow import Plan, Workflow, logs_of, recipe_of
@@ -108,7 +108,8 @@ class RunDisplay:
         """How far a stage is."""
         line = self.lines[stage]
         if line.progress is None:
-            line.done_before, line.tokens_before = progress.done, progress.tokens
+            line.done_before = progress.done
+            line.tokens_before = sum(entry.tokens for entry in progress.used)
             line.began = time.monotonic()
         line.state = "runs"
         line.progress = progress
@@ -136,6 +137,9 @@ class RunDisplay:
             if line.state in ("starts", "runs"):
                 took = clock(time.monotonic() - line.began)
             table.add_row(f"{marks[line.state]} {name}", text, took, style=style)
+            if line.progress and len(line.progress.lanes) > 1:
+                for lane in line.progress.lanes:
+                    table.add_row(f"    {lane.teacher}", self._describe_lane(lane), style="dim")
         return table
 
     def _describe(self, line: _Line) -> str:
@@ -147,15 +151,21 @@ class RunDisplay:
         parts = [f"{count(progress.done)} of {count(progress.total)} {progress.unit}"]
         if rate > 0:
             parts.append(f"{rate:.1f} {progress.unit}/s")
-        if progress.tokens > line.tokens_before:
-            tokens = (progress.tokens - line.tokens_before) / seconds
+        used = total(progress.used, self.prices)
+        if used.entry.tokens > line.tokens_before:
+            tokens = (used.entry.tokens - line.tokens_before) / seconds
             parts.append(f"{tokens:,.0f} tokens/s")
-        if progress.device:
-            spent = self.prices.device_money(progress.device, progress.device_seconds)
-            parts.append(f"cost {money(spent, self.prices.currency)}")
+        if progress.used:
+            parts.append(f"cost {money(used.money, self.prices.currency)}")
         if rate > 0 and progress.done < progress.total:
             parts.append(f"{clock((progress.total - progress.done) / rate)} left")
         return ", ".join(parts)
+
+    def _describe_lane(self, lane: LaneProgress) -> str:
+        spent = total([lane.used], self.prices).money
+        rows = f"{count(lane.done)} of {count(lane.total)} rows"
+        tokens = f"{count(lane.used.tokens)} tokens"
+        return f"{rows}, {tokens}, cost {money(spent, self.prices.currency)}"
 
     def _spent(self) -> float | None:
         return total(Ledger(self.run.ledger).entries(), self.prices).money
@@ -196,7 +206,7 @@ def show_run(plan: Plan, until: str | None = None) -> None:
     display = RunDisplay(prices, plan.run, logs_of(plan.run) / "driver.log")
     nothing_to_do = all(plan.done(stage.name) for stage in stages)
     with display.showing():
-        Workflow(plan, display, stages).run()
+        Workflow(plan, display, stages, prices).run()
     data = gather(plan.run)
     path = write_report(plan.run, data)
     out = Console()

@@ -8,7 +8,7 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,12 +20,14 @@ from core.errors import UseError
 from core.identity import content_id
 from core.ledger import Ledger
 from core.models import cache_folder, model_folder
+from core.prices import PriceBook
 from core.recipe import LoadedRecipe
 from core.run import Folder, Manifest, Run, StageFolder
 from core.stage import Progress, StageContext, StageFunction
 from core.teacher import Engine
 from stillhouse.methods import lay_out, recipe_model
 from stillhouse.ray_session import local_resources, ray_session, runs_here
+from stillhouse.spending import Spending
 from stillhouse.stages import Fingerprint, Stage, fingerprints, resources
 
 
@@ -146,6 +148,8 @@ class Workflow:
     display: Display
     stages: list[Stage]
     """Those of the plan that are wanted, each after the ones that it reads."""
+    prices: PriceBook
+    """For the budget."""
     attempt: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
     _engines: dict[str, Any] = field(default_factory=dict)
 
@@ -180,7 +184,14 @@ class Workflow:
     def _run_stage(self, stage: Stage, logs: Path) -> None:
         plan, made = self.plan, self.plan.fingerprints[stage.name]
         self.display.started(stage.name)
-        ledger = Ledger(plan.run.ledger)
+        spending = Spending(Ledger(plan.run.ledger), plan.loaded.recipe.budget, self.prices)
+        stop_where_over(spending)
+
+        def show(progress: Progress) -> None:
+            self.display.progress(stage.name, progress)
+            if not progress.lanes:  # a stage that asks teachers ends by itself, with its shards
+                stop_where_over(spending)
+
         context = StageContext(
             stage=plan.folder(stage.name),
             recipe=plan.loaded,
@@ -191,8 +202,10 @@ class Workflow:
             engine=lambda name: self._engine(name, logs),
             model=model_folder,
             attempt=self.attempt,
-            write_entry=lambda entry: ledger.write(replace(entry, work=made.work)),
-            show=lambda progress: self.display.progress(stage.name, progress),
+            fingerprint=made.whole,
+            write_entry=lambda entry: spending.write(entry, made.work),
+            show=show,
+            over_budget=spending.over,
             logs=logs,
         )
         self._make_room(stage)
@@ -227,7 +240,9 @@ class Workflow:
         needed = Counter(stage.holds)
         if stage.teacher is not None:
             needed.update(
-                resources(teachers[stage.teacher].device, teachers[stage.teacher].replicas)
+                resources(
+                    teachers[stage.teacher].device, teachers[stage.teacher].replica_bounds.min
+                )
             )
         there = local_resources()
         for kind, amount in needed.items():
@@ -239,7 +254,7 @@ class Workflow:
                     "larger cluster.",
                 )
         for name in set(self._engines) - {stage.teacher}:
-            waiting = resources(teachers[name].device, teachers[name].replicas)
+            waiting = resources(teachers[name].device, teachers[name].replica_bounds.min)
             if any(needed[kind] + waiting[kind] > there[kind] for kind in needed):
                 self._engines.pop(name).close()
             else:
@@ -287,6 +302,17 @@ class Workflow:
                 "fingerprints": {name: made.whole for name, made in plan.fingerprints.items()},
             },
         )
+
+
+def stop_where_over(spending: Spending) -> None:
+    """Stop a stage, before or while it runs, where the budget is used up.
+
+    Raises:
+        StillhouseError: It is.
+    """
+    error = spending.over()
+    if error is not None:
+        raise error
 
 
 def load_function(name: str) -> StageFunction:

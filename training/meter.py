@@ -35,8 +35,7 @@ class Meter:
                 done=self._note.step,
                 total=self._job.schedule.steps,
                 unit="steps",
-                device=entry.device,
-                device_seconds=entry.device_seconds,
+                used=(entry,),
             )
         )
         if time.monotonic() - self._entry_written >= ENTRY_SECONDS:

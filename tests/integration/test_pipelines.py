@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,17 +13,18 @@ import pytest
 import ray
 
 from core.errors import UseError, WorkError
+from core.identity import content_id
 from core.ledger import Ledger
 from core.recipe import Device, LoadedRecipe, Task, Teacher
 from core.rows import GENERATED, SCORED, TASK
 from core.run import Folder, Manifest, Run
 from core.stage import StageContext
 from core.teacher import Sampling
-from pipelines.engine_pool import start_engines
+from pipelines.engine_pool import EnginePool, start_engines
 from pipelines.evaluation import predict_teacher
 from pipelines.fewshot_prompts import FewshotPrompts
 from pipelines.scoring import content_free_offsets, score
-from pipelines.shards import Rejection, run_shards
+from pipelines.shards import Lane, Rejection, run_shards
 from pipelines.writing import read_json_item, write_items
 from stillhouse.methods.fewshot_mcqa import FewshotMcqaRecipe
 from tests.tiny_models import CORPUS
@@ -76,7 +78,7 @@ def context_of(engine, tiny_teacher, tmp_path):
     # What other tests asked of the engine is not this one's.
     engine.accounted = engine.statistics()
 
-    def context(stage, settings=(), inputs=(), shard_rows=8):
+    def context(stage, settings=(), inputs=(), shard_rows=8, fingerprint=""):
         return StageContext(
             stage=run.stage(stage, "w" * 12),
             recipe=LoadedRecipe(recipe.model_copy(update={"shard_rows": shard_rows}), tmp_path),
@@ -84,9 +86,11 @@ def context_of(engine, tiny_teacher, tmp_path):
             inputs=dict(inputs),
             engine=lambda _: engine,
             model=lambda name: name,
+            fingerprint=content_id(fingerprint, settings, shard_rows),
             attempt="attempt",
             write_entry=Ledger(run.ledger).write,
             show=lambda _: None,
+            over_budget=lambda _: None,
             logs=tmp_path,
         )
 
@@ -241,36 +245,88 @@ class FailingWork:
     schema = pa.schema([("id", pa.string())])
 
     async def __call__(self, row):
-        if row["id"] == "rejected":
+        if row["name"].startswith("rejected"):
             return Rejection("odd", "it is odd", {"bytes": b"\xff"})
-        if row["id"] == "fatal":
+        if row["name"] == "fatal":
             raise UseError("a place", "a cause.", "A mend.")
-        if row["id"] == "bug":
+        if row["name"] == "bug":
             raise ZeroDivisionError("division by zero")
         return {"id": row["id"]}
 
 
+def planned(*names):
+    return [{"id": content_id(name), "name": name} for name in names]
+
+
 def test_a_fatal_error_keeps_its_three_parts_and_what_was_committed(context_of, engine):
-    context = context_of("fails", shard_rows=1)
-    plan = [{"id": str(number)} for number in range(6)]
+    def run(*names):
+        context = context_of("fails", shard_rows=1, fingerprint=names)
+        return context, run_shards(context, [Lane(engine, planned(*names), FailingWork())])
+
+    good = [str(number) for number in range(6)]
     with pytest.raises(UseError) as caught:
-        run_shards(context, [*plan, {"id": "fatal"}], FailingWork(), engine)
+        run(*good, "fatal")
     assert (caught.value.place, caught.value.mend) == ("a place", "A mend.")
     with pytest.raises(WorkError) as caught:
-        run_shards(context, [*plan, {"id": "bug"}], FailingWork(), engine)
+        run(*good, "bug")
     assert "ZeroDivisionError" in caught.value.cause
-    before = context.stage.committed_shards()
-    result = run_shards(context, [*plan, {"id": "rejected"}], FailingWork(), engine)
+    before = context_of("fails").stage.committed_shards()
+    context, result = run(*good, "rejected")
     assert before <= set(result.shards)
     assert (result.rows, result.rejected) == (6, {"odd": 1})
     rejected = next((context.stage.folder.local / "rejected").iterdir())
     assert pq.read_table(rejected).to_pylist()[0]["detail"] == "it is odd"
+    assert not context.stage.plan.names(), "the plan goes when the stage is done"
 
 
 def test_equal_ids_are_one_piece_of_work(context_of, engine):
     context = context_of("twice")
-    result = run_shards(context, [{"id": "a"}, {"id": "b"}, {"id": "a"}], FailingWork(), engine)
+    result = run_shards(context, [Lane(engine, planned("a", "b", "a"), FailingWork())])
     assert result.rows == 2
+
+
+def test_a_lane_that_fails_leaves_the_others_going(context_of, engine):
+    """Two teachers in one pass, of which one cannot work; mended, only its rows are done."""
+    other = EnginePool("other", engine.model, engine.roster, engine.rows_at_once)
+    context = context_of("lanes", shard_rows=4)
+    context.recipe.recipe.teachers["other"] = context.recipe.recipe.teachers["tiny"]
+    good, bad = planned(*map(str, range(40))), planned(*map(str, range(100, 140)), "fatal")
+    with pytest.raises(UseError):
+        run_shards(
+            context, [Lane(other, bad[::-1], FailingWork()), Lane(engine, good, FailingWork())]
+        )
+    done = {
+        row
+        for key in context.stage.committed_shards()
+        for row in context.stage.rows.read_table(f"{key}.parquet")["id"].to_pylist()
+    }
+    assert {row["id"] for row in good} <= done
+    again = context_of("lanes", shard_rows=4, fingerprint="mended")
+    lanes = [Lane(other, bad[:-1], FailingWork()), Lane(engine, good, FailingWork())]
+    assert run_shards(again, lanes).rows == 80
+
+
+def test_too_many_rejected_rows_stop_a_stage(context_of, engine):
+    context = context_of("wrong", shard_rows=4)
+    recipe = context.recipe.recipe.model_copy(update={"max_rejected": 0.3, "shard_rows": 4})
+    context = replace(context, recipe=replace(context.recipe, recipe=recipe))
+    plan = planned(*(("rejected" if n % 2 else "") + str(n) for n in range(2000)))
+    with pytest.raises(WorkError, match="max_rejected") as caught:
+        run_shards(context, [Lane(engine, plan, FailingWork())])
+    assert "share of 0.3" in caught.value.cause
+    assert len(context.stage.committed_shards()) < 500
+
+
+def test_a_budget_stops_a_stage_and_a_higher_one_goes_on(context_of, engine):
+    plan = planned(*map(str, range(2000)))
+    stop = WorkError("budget.money", "spent", "Raise it.")
+    context = context_of("budget", shard_rows=4)
+    halfway = lambda _: stop if len(context.stage.committed_shards()) > 3 else None  # noqa: E731
+    with pytest.raises(WorkError, match="spent"):
+        run_shards(replace(context, over_budget=halfway), [Lane(engine, plan, FailingWork())])
+    before = context.stage.committed_shards()
+    assert 3 < len(before) < 500
+    assert run_shards(context, [Lane(engine, plan, FailingWork())]).rows == 2000
 
 
 def test_an_engine_that_is_killed_comes_back_and_its_rows_with_it(context_of, engine):

@@ -485,6 +485,8 @@ def make_context(tmp_path, pool, student_folder, **settings):
         inputs={"student": student, "evaluation": evaluation},
         engine={"gemma": pool}.__getitem__,
         model=Path,
+        fingerprint="f",
+        over_budget=lambda _: None,
         attempt="a1",
         write_entry=Ledger(run.ledger).write,
         show=shown.append,

@@ -93,6 +93,8 @@ class Case:
             inputs={"rows": rows},
             engine=lambda name: pytest.fail(f"asked for the teacher {name}"),
             model=model_folder,
+            fingerprint="f",
+            over_budget=lambda _: None,
             attempt=f"attempt{len(self.entries)}",
             write_entry=self.entries.append,
             show=self.progress.append,

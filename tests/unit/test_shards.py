@@ -1,26 +1,63 @@
-"""Shards are cut the same way every time, and no row stands in two."""
+"""Plans are cut the same way every time, and no row stands in two shards."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.shards import split, unique
+from core.identity import content_id
+from core.run import Folder
+from pipelines.plan import read_plan, read_shard, shard_key, split, write_plan
 
-rows = st.lists(st.integers(0, 30)).map(lambda ids: [{"id": str(number)} for number in ids])
+rows = st.lists(st.integers(0, 30)).map(
+    lambda numbers: [{"id": content_id(number), "number": number} for number in numbers]
+)
+
+
+def planned(folder, name):
+    shards = read_plan(folder, name)
+    return shards, [row for shard in shards for row in read_shard(folder, shard.key)]
 
 
 @given(rows, st.integers(1, 9))
-def test_every_row_stands_in_one_shard(plan, size):
-    shards = list(split(unique(plan), size))
-    ids = [row["id"] for shard in shards for row in shard.rows]
-    assert len(ids) == len(set(ids))
-    assert set(ids) == {row["id"] for row in plan}
-    assert all(len(shard.rows) == size for shard in shards[:-1])
+def test_every_row_stands_in_one_shard(tmp_path_factory, plan, size):
+    folder = Folder(str(tmp_path_factory.mktemp("plan")))
+    repeated = write_plan(folder, "all", iter(plan), size)
+    shards, found = planned(folder, "all")
+    first = list({row["id"]: row for row in reversed(plan)}.values())[::-1]
+    assert found == sorted(first, key=lambda row: [r["id"] for r in plan].index(row["id"]))
+    assert repeated == len(plan) - len(found)
+    assert all(shard.rows <= size for shard in shards)
     assert len({shard.key for shard in shards}) == len(shards)
-    assert shards == list(split(unique(plan), size))
+    assert [shard.rows for shard in shards] == [
+        len(read_shard(folder, shard.key)) for shard in shards
+    ]
 
 
 @given(rows, rows, st.integers(1, 9))
-def test_more_rows_at_the_end_keep_the_full_shards(plan, more, size):
-    before = list(split(unique(plan), size))
-    after = {shard.key for shard in split(unique(plan + more), size)}
-    assert all(shard.key in after for shard in before if len(shard.rows) == size)
+def test_more_rows_at_the_end_keep_the_full_shards(tmp_path_factory, plan, more, size):
+    folder = Folder(str(tmp_path_factory.mktemp("plan")))
+    write_plan(folder, "few", plan, size)
+    write_plan(folder, "many", plan + more, size)
+    after = {shard.key for shard in read_plan(folder, "many")}
+    full = [shard_key(slice_) for slice_ in split(plan, size) if len(slice_) == size]
+    assert after >= {shard.key for shard in read_plan(folder, "few") if shard.key in full}
+
+
+def test_a_plan_that_a_kill_cut_short_is_none(tmp_path):
+    folder = Folder(str(tmp_path))
+
+    def killed():
+        yield from ({"id": content_id(number)} for number in range(7))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_plan(folder, "cut", killed(), 2)
+    assert folder.names(), "shards of it are there already"
+    assert read_plan(folder, "cut") is None
+
+
+def test_any_text_survives_the_plan(tmp_path):
+    folder = Folder(str(tmp_path))
+    texts = ["", "\x00\x1f", "\ud800", "مرحبا", "x" * 10**6, '{"a": [1]}']
+    write_plan(folder, "odd", ({"id": content_id(text), "text": text} for text in texts), 100)
+    assert [row["text"] for row in planned(folder, "odd")[1]] == texts

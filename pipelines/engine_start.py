@@ -1,0 +1,105 @@
+"""How one engine of a teacher is started: its actor, its devices, its environment."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from core.errors import UseError
+from core.recipe import REFERENCE, Teacher
+from pipelines.engine import VLLMEngine
+
+RESTARTS = 100
+"""Times that Ray starts an engine again after its death. A prompt that kills engines is found by
+halves, which takes a dozen deaths; the rest is for nodes that come and go."""
+
+IN_FLIGHT = 4096
+"""Calls that an engine actor holds at once; vLLM queues what it cannot run yet."""
+
+DEFAULT_SEQUENCES = 256
+"""Sequences that vLLM runs at once where the recipe does not say."""
+
+
+@dataclass(frozen=True)
+class EngineStart:
+    """All that it takes to start engines of a teacher; travels to the roster."""
+
+    name: str
+    """The teacher's name in the recipe."""
+    teacher: Teacher
+    folder: Path
+    """The model's folder."""
+    seed: int
+    """Of the run."""
+    logs: Path
+    """Folder for vLLM's output."""
+    environment: dict[str, str]
+    """Of the engines' processes, with what the recipe takes from the driver's."""
+    engine: type = VLLMEngine
+
+    @property
+    def rows_at_once(self) -> int:
+        """Rows that one engine works on at once."""
+        return int(self.teacher.engine.get("max_num_seqs", DEFAULT_SEQUENCES))
+
+    def start(self, number: int) -> Any:
+        """Start one engine; the actor answers when it is ready."""
+        actor_class = ray.remote(self.engine).options(
+            num_cpus=self.teacher.device.cpus,
+            num_gpus=self.teacher.device.gpus,
+            max_restarts=RESTARTS,
+            # Whoever asks learns of a death, and decides what is asked again.
+            max_task_retries=0,
+            max_concurrency=IN_FLIGHT,
+            runtime_env={"env_vars": self.environment},
+        )
+        log = self.logs / f"engine-{self.name}-{number}.log"
+        return actor_class.remote(str(self.folder), self.teacher.engine, self.seed, log)
+
+
+def environment_of(teacher: Teacher) -> dict[str, str]:
+    """Variables of an engine's process: what vLLM needs here, and what the recipe says.
+
+    Raises:
+        UseError: The recipe refers to a variable that is not set here.
+    """
+    given = {key: _taken_from_here(key, value) for key, value in teacher.environment.items()}
+    return {**_for_cores(teacher), **given}
+
+
+def _taken_from_here(name: str, value: str) -> str:
+    """A variable's value, looked up where the recipe refers to this process's environment."""
+    reference = REFERENCE.fullmatch(value)
+    if reference is None:
+        return value
+    if reference[1] not in os.environ:
+        raise UseError(
+            f"environment.{name}", f"{reference[1]} is not set here.", f"Export {reference[1]}."
+        )
+    return os.environ[reference[1]]
+
+
+def _for_cores(teacher: Teacher) -> dict[str, str]:
+    """What vLLM's process needs to use its cores; nothing where it has a GPU."""
+    if teacher.device.gpus:
+        return {}
+    threads = str(max(1, int(teacher.device.cpus)))
+    environment = {
+        # vLLM's own binding keeps one core back, half of a two-core machine.
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "OMP_NUM_THREADS": threads,
+        "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
+        # Keeps the worker in the engine core's process: one process less to start.
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    }
+    openmp = Path(sys.prefix) / "lib" / "libiomp5.so"
+    if openmp.exists():  # half as fast again as the OpenMP that torch brings
+        environment["LD_PRELOAD"] = os.pathsep.join(
+            part for part in (str(openmp), os.environ.get("LD_PRELOAD", "")) if part
+        )
+    return environment

@@ -1,0 +1,212 @@
+"""Watches a stage while its rows are answered: the ledger, the screen, and the reasons to stop."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import ray
+from ray.util.metrics import Counter, Gauge
+
+from core.engine_entry import engine_entry
+from core.errors import StillhouseError, WorkError
+from core.ledger import Entry
+from core.stage import LaneProgress, Progress, StageContext
+from core.teacher import Engine
+
+WATCH_SECONDS = 1.0
+"""Between two looks."""
+
+OVERLAP = 1.5
+"""Rows that are on their way for every row that engines can work on at once, so that none waits."""
+
+JUDGED_ROWS = 100
+"""Answered rows from which the share of rejected ones is judged, or all where there are fewer."""
+
+
+def rows_on_their_way(engine: Engine) -> int:
+    """Rows that workers hold open for an engine at most."""
+    return math.ceil(engine.rows_at_once * OVERLAP)
+
+
+@dataclass
+class LaneCount:
+    """How far one teacher is."""
+
+    engine: Engine
+    total: int
+    before: int
+    """Committed by earlier attempts."""
+    kept: int = 0
+    rejected: int = 0
+    answered: int = 0
+    """By this attempt, committed or not."""
+    began: float = field(default_factory=time.monotonic)
+
+    @property
+    def done(self) -> int:
+        """Rows answered, by this attempt or committed by earlier ones."""
+        return min(self.before + self.answered, self.total)
+
+    @property
+    def seconds_left(self) -> float:
+        """At the rate of this attempt so far; infinite while it has none."""
+        if not self.answered:
+            return math.inf
+        return (self.total - self.done) * (time.monotonic() - self.began) / self.answered
+
+
+class StageWatch:
+    """Looks once a second until the block ends.
+
+    Start-up, and idle time since the stage before, fall to the stage that uses the engines next.
+    """
+
+    def __init__(self, context: StageContext, desk: Any, lanes: dict[str, LaneCount]) -> None:
+        self.verdict: StillhouseError | None = None
+        """Why the whole stage was stopped."""
+        self._context = context
+        self._desk = desk
+        self._lanes = lanes
+        self._began = time.monotonic()
+        self._ended = threading.Event()
+        self._lock = threading.Lock()
+        self._metrics = _Metrics(context)
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> StageWatch:
+        self._look()
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+        try:
+            for name, now in self._look().items():
+                self._lanes[name].engine.accounted = now
+        except ray.exceptions.RayError:
+            if kind is None:  # otherwise the engine's death is what the error on its way tells
+                raise
+        ray.kill(self._desk)
+
+    def committed(self, lane: str, kept: int, rejected: int) -> None:
+        """Note a shard that was committed."""
+        with self._lock:
+            count = self._lanes[lane]
+            count.kept += kept
+            count.rejected += rejected
+            count.answered = max(count.answered, count.kept + count.rejected)
+        self._metrics.committed(lane, kept, rejected)
+        self._judge_rejected()
+
+    def stop(self, lane: str) -> None:
+        """Let no further shard of a lane begin."""
+        ray.get(self._desk.stop.remote(lane))
+
+    def _watch(self) -> None:
+        while not self._ended.wait(WATCH_SECONDS):
+            try:
+                self._look()
+            except ray.exceptions.RayError:
+                return  # the loop over the shards meets it too, and tells it
+
+    def _look(self) -> dict[str, dict[str, float]]:
+        answered = ray.get(self._desk.answered.remote())
+        statistics = {name: count.engine.statistics() for name, count in self._lanes.items()}
+        entries, ahead = [], []
+        for name, count in self._lanes.items():
+            count.answered = max(count.answered, answered.get(name, 0))
+            entry = self._entry(count, statistics[name])
+            self._context.write_entry(entry)
+            self._metrics.tokens(name, entry)
+            entries.append(entry)
+            ahead.append(_ahead(entry, count))
+            count.engine.demand(count.total - count.done, count.seconds_left)
+        self._show(entries)
+        if self.verdict is None:
+            self._end_with(self._context.over_budget(ahead))
+        return statistics
+
+    def _entry(self, count: LaneCount, statistics: dict[str, float]) -> Entry:
+        seconds = time.monotonic() - self._began
+        return engine_entry(self._context, count.engine, statistics, count.kept, seconds)
+
+    def _show(self, entries: list[Entry]) -> None:
+        lanes = tuple(
+            LaneProgress(name, count.done, count.total, entry)
+            for (name, count), entry in zip(self._lanes.items(), entries, strict=True)
+        )
+        self._context.show(
+            Progress(
+                done=sum(lane.done for lane in lanes),
+                total=sum(lane.total for lane in lanes),
+                used=tuple(entries),
+                lanes=lanes,
+            )
+        )
+
+    def _judge_rejected(self) -> None:
+        limit = self._context.recipe.recipe.max_rejected
+        rejected = sum(count.rejected for count in self._lanes.values())
+        answered = rejected + sum(count.kept for count in self._lanes.values())
+        total = sum(count.total for count in self._lanes.values())
+        if limit is None or self.verdict or answered < min(JUDGED_ROWS, total):
+            return
+        if rejected > limit * answered:
+            self._end_with(
+                WorkError(
+                    f"stage '{self._context.stage.stage}'",
+                    f"{rejected} of the first {answered} rows were rejected, more than the share "
+                    f"of {limit:g} that max_rejected allows.",
+                    f"{self._context.stage.rejected.location} has them with the reasons. Mend the "
+                    "recipe, or raise max_rejected.",
+                )
+            )
+
+    def _end_with(self, verdict: StillhouseError | None) -> None:
+        if verdict is None:
+            return
+        self.verdict = verdict
+        for name in self._lanes:
+            self.stop(name)
+
+
+def _ahead(entry: Entry, count: LaneCount) -> Entry:
+    """What the rows on their way will take, at what the rows so far took."""
+    rows = min(rows_on_their_way(count.engine), count.total - count.done)
+    share = rows / count.answered if count.answered else 0.0
+    return replace(
+        entry,
+        tokens_in=round(entry.tokens_in * share),
+        tokens_cached=round(entry.tokens_cached * share),
+        tokens_out=round(entry.tokens_out * share),
+        startup_seconds=0.0,
+        useful_seconds=entry.useful_seconds * share,
+        idle_seconds=0.0,
+    )
+
+
+class _Metrics:
+    """What a Prometheus that scrapes Ray sees of a stage."""
+
+    def __init__(self, context: StageContext) -> None:
+        tags = ("run", "stage", "teacher")
+        self._tags = {"run": context.recipe.recipe.name, "stage": context.stage.stage}
+        self._rows = Counter("stillhouse_rows", "Rows committed, by outcome.", (*tags, "outcome"))
+        self._tokens = Gauge(
+            "stillhouse_tokens", "Tokens of this attempt, by direction.", (*tags, "direction")
+        )
+
+    def committed(self, teacher: str, kept: int, rejected: int) -> None:
+        for outcome, number in (("kept", kept), ("rejected", rejected)):
+            if number:
+                self._rows.inc(number, {**self._tags, "teacher": teacher, "outcome": outcome})
+
+    def tokens(self, teacher: str, entry: Entry) -> None:
+        tags = {**self._tags, "teacher": teacher}
+        self._tokens.set(entry.tokens_in, {**tags, "direction": "in"})
+        self._tokens.set(entry.tokens_out, {**tags, "direction": "out"})
