@@ -123,6 +123,44 @@ class Teacher(Section):
         return environment
 
 
+class EndpointTeacher(Section):
+    """A model whose answers the student learns from, behind an OpenAI-compatible endpoint."""
+
+    backend: Literal["openai"]
+    """Where its answers come from."""
+    model: str = Field(min_length=1)
+    """Its name at the endpoint, which is also its name in the price book."""
+    base_url: str = Field(pattern=r"^https?://[^\s@?#]+$")
+    """Address of the endpoint, such as `https://HOST/v1`; `/chat/completions` is put behind it."""
+    api: Literal["chat", "completions"] = "chat"
+    """`chat` sends a prompt as the user's message, `completions` as text to write on from. Labels
+    follow their prompt directly only with `completions`."""
+    api_key_env: str | None = None
+    """Name of the environment variable that holds the key, in capitals; none sends no key."""
+    requests_per_minute: int | None = Field(default=None, ge=1)
+    """Requests that the endpoint allows; unlimited if absent."""
+    tokens_per_minute: int | None = Field(default=None, ge=1)
+    """Tokens that the endpoint allows, prompts and answers together; unlimited if absent."""
+    max_concurrency: int = Field(default=64, ge=1)
+    """Requests in flight."""
+    max_tries: int = Field(default=6, ge=1)
+    """Times that a request is sent before the endpoint counts as down."""
+    timeout_seconds: float = Field(default=120, gt=0)
+    """Seconds until a request that has no answer counts as failed."""
+    top_logprobs: int = Field(default=20, ge=1)
+    """Likeliest tokens to ask for when labels are scored. Many endpoints allow 20, some fewer; a
+    vLLM server allows what its `max_logprobs` says."""
+
+    @model_validator(mode="after")
+    def _key_is_only_named(self) -> Self:
+        # Not a pattern of the field: its error would show a key that stands here by mistake.
+        if self.api_key_env is not None and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", self.api_key_env):
+            raise ValueError(
+                "api_key_env is the name of an environment variable, in capitals, not a key"
+            )
+        return self
+
+
 class Objective(Section):
     """The loss of a student that chooses: lambda*CE(y) + (1-lambda)*CE(p_tau) (2412.09807)."""
 
