@@ -3,7 +3,7 @@
 The inputs are read twice, a shard at a time. The first reading checks each row by itself and spills
 what the checks between rows need; after those, the second writes rows and rejections. A row is held
 only against rows that passed the checks by themselves, so nothing is lost to a row that is dropped
-for being too long. In memory a row takes 30 bytes or so, whatever its length.
+for being too long. In memory a row takes some 40 bytes, whatever its length.
 """
 
 from __future__ import annotations

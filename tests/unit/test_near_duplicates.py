@@ -68,7 +68,7 @@ words = st.sampled_from(["rates", "rise", "team", "wins", "cup", "law", "new", "
 texts = st.lists(st.lists(words, max_size=6).map(" ".join), max_size=12)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)  # each writes two folders of files
 @given(texts, st.randoms())
 def test_clusters_do_not_depend_on_the_order(tmp_path_factory, given_texts, shuffle):
     def clusters(order):
@@ -86,13 +86,12 @@ def test_clusters_do_not_depend_on_the_order(tmp_path_factory, given_texts, shuf
     assert clusters(order) == before
 
 
-@settings(deadline=None)
-@given(st.lists(st.text(max_size=8), min_size=1, max_size=30), st.randoms(), st.integers(1, 7))
-def test_equal_texts_are_always_found(tmp_path_factory, given_texts, chance, batch):
-    many = [chance.choice(given_texts) for _ in range(40)]
+@settings(deadline=None, max_examples=30)  # each writes a folder of files
+@given(st.lists(st.text(max_size=8), max_size=30), st.integers(1, 7))
+def test_equal_texts_are_always_found(tmp_path_factory, once, batch):
+    many = once + once[::-1]
     found = firsts(tmp_path_factory.mktemp("near"), many, threshold=1.0, batch=batch)
-    for number, text in enumerate(many):
-        assert found[number] <= many.index(text)
+    assert [found[many.index(text)] for text in many] == found
 
 
 def test_equal_texts_are_found_in_crowded_buckets(tmp_path, monkeypatch):
@@ -112,23 +111,36 @@ def crowded(mixed):
     return keys
 
 
-@pytest.mark.parametrize("texts", [[POOL] * 5000, [f"{n} {n * 7919}" for n in range(3000)]])
-def test_a_degenerate_bucket_costs_so_many_pairs_a_row_and_not_its_square(
-    tmp_path, monkeypatch, texts
-):
-    compared = []
-    joined = NearDuplicates._join
+def test_rows_are_compared_with_others_than_the_first_of_their_bucket(tmp_path, monkeypatch):
+    monkeypatch.setattr(near_duplicates, "_mixed", crowded(near_duplicates._mixed))
+    assert firsts(tmp_path, [LAW, POOL, POOL + "s"]) == [0, 1, 1]
+
+
+@pytest.fixture
+def compared(monkeypatch):
+    """Pairs that are compared, call by call, with all rows in one bucket of every band."""
+    found = []
+    join = NearDuplicates._join
 
     def counted(self, first, left, right):
-        compared.append(len(left))
-        joined(self, first, left, right)
+        found.append(len(left))
+        join(self, first, left, right)
 
     monkeypatch.setattr(NearDuplicates, "_join", counted)
     monkeypatch.setattr(near_duplicates, "_mixed", crowded(near_duplicates._mixed))
-    found = firsts(tmp_path, texts, threshold=1.0, batch=1000)
-    bands = 1 + SLOTS // band_width(1.0)
-    assert sum(compared) <= len(texts) * bands * (near_duplicates.NEIGHBOURS + 1)
-    assert found == [texts.index(text) for text in texts]
+    return found
+
+
+def test_equal_rows_are_compared_once_each(tmp_path, compared):
+    assert firsts(tmp_path, [POOL] * 5000, batch=1000) == [0] * 5000
+    assert sum(compared) == 4999
+
+
+def test_a_degenerate_bucket_costs_so_many_pairs_a_row_and_not_its_square(tmp_path, compared):
+    different = [f"{number} {number * 7919}" for number in range(500)]
+    assert firsts(tmp_path, different, threshold=0.9) == list(range(500))
+    bands = 1 + SLOTS // band_width(0.9)
+    assert sum(compared) <= 500 * bands * (near_duplicates.NEIGHBOURS + 1)
 
 
 def test_clusters_join_through_rows_between_them(tmp_path):
