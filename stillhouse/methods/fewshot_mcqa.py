@@ -12,7 +12,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from core.recipe import LoadedRecipe, Name, Recipe, Section
+from core.recipe import Curate, LoadedRecipe, Name, Recipe, Section
 from core.stage import StageContext, StageResult
 from stillhouse.stages import Stage, resources
 
@@ -48,10 +48,6 @@ class Generate(Section):
     """Step by step: a question for a given answer."""
     json_items: Write | None = Field(default=None, alias="json")
     """Whole items as JSON, with structured decoding."""
-    min_words: int = Field(default=3, ge=1)
-    """Words of a question at least."""
-    max_words: int = Field(default=40, ge=1)
-    """Words of a question at most."""
 
 
 class Score(Section):
@@ -80,6 +76,8 @@ class FewshotMcqaRecipe(Recipe):
     method: Literal["fewshot_mcqa"]
     generate: Generate
     """What the teacher writes."""
+    curate: Curate = Curate()
+    """What of it is worth scoring."""
     score: Score
     """How it scores."""
     select: Select = Select()
@@ -150,12 +148,15 @@ def stages(loaded: LoadedRecipe) -> list[Stage]:
     if generate.json_items is not None:
         layout.append(write("write-json", "json", generate.json_items))
         written["json"] = "write-json"
+    # Without the check, another evaluation set does not clean again.
+    looks = recipe.curate.contamination_ngram is not None
+    held_against = {"evaluation": "evaluation"} if looks else {}
     layout += [
         Stage(
             name="clean",
-            run="pipelines.cleaning:clean",
-            settings={"min_words": generate.min_words, "max_words": generate.max_words},
-            inputs={"examples": "examples", **written},
+            run="pipelines.curation:curate",
+            settings={**recipe.curate.model_dump(), "seed": recipe.seed},
+            inputs={"examples": "examples", **held_against, **written},
         ),
         score_rows("score", "clean"),
         score_rows("score-evaluation", "evaluation"),

@@ -39,6 +39,7 @@ teachers:
 generate:
   teacher: tiny
   decomposed: {{rows: {rows}, sampling: {{max_tokens: 24}}}}
+curate:
   min_words: 1
 score:
   teacher: tiny

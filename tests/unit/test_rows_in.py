@@ -5,7 +5,6 @@ import json
 import pytest
 
 from core.recipe import Task
-from pipelines.cleaning import clean_items, normal_form
 from pipelines.selection import judge
 from pipelines.shards import Rejection, rejected_table
 from pipelines.tasks import LONGEST_QUESTION, parse_rows
@@ -100,27 +99,6 @@ def test_a_written_question_is_its_first_line(text, finish, expected):
 def test_a_json_item_is_taken_apart_or_rejected(text, expected):
     found = read_json_item(text, TASK.choices)
     assert (found.reason if isinstance(found, Rejection) else found) == expected
-
-
-def item(question: str, number: int = 0) -> dict:
-    return {"id": str(number), "mode": "decomposed", "question": question}
-
-
-def test_cleaning_keeps_one_of_each_and_counts_the_rest():
-    items = [
-        item(text, number)
-        for number, text in enumerate(
-            ["Team wins the cup", "team  WINS the cup!", "Rates", "?!", "a " * 30, "Rates rise now"]
-        )
-    ]
-    kept, rejections = clean_items(items, ["Rates rise, now"], min_words=2, max_words=20)
-    assert [row["id"] for row in kept] == ["0"]
-    assert reasons(rejections) == ["duplicate", "too-short", "empty", "too-long", "duplicate"]
-    assert "an example" in rejections[-1][1].detail
-
-
-def test_normal_form_keeps_letters_of_every_script():
-    assert normal_form("Ελλάδα — 東京, مصر!") == "ελλάδα 東京 مصر"
 
 
 def scored(intended, logprobs) -> dict:

@@ -65,18 +65,33 @@ def test_prices_and_ports_change_nothing(plan_of):
     assert not changed(plan_of(), plan_of("compare.requests_per_day=7", "serve.port=0"))
 
 
-def test_another_evaluation_set_generates_nothing_again(plan_of):
-    before = plan_of()
+def another_evaluation_set(plan_of, *settings) -> tuple:
+    """Plans before and after the evaluation set changed."""
+    before = plan_of(*settings)
     with (plan_of.folder / "evaluation.jsonl").open("a") as stream:
         stream.write('{"question": "Rates rise", "answer": "business"}\n')
-    assert changed(before, plan_of()) == {
-        "evaluation",
-        "score-evaluation",
-        "predict-teacher",
-        "predict-encoder",
-        "predict-encoder-examples-alone",
-        "compare-encoder",
-    }
+    return before, plan_of(*settings)
+
+
+EVALUATED = {
+    "evaluation",
+    "score-evaluation",
+    "predict-teacher",
+    "predict-encoder",
+    "predict-encoder-examples-alone",
+    "compare-encoder",
+}
+
+
+def test_another_evaluation_set_generates_nothing_again(plan_of):
+    before, after = another_evaluation_set(plan_of, "curate.contamination_ngram=null")
+    assert changed(before, after) == EVALUATED
+
+
+def test_another_evaluation_set_is_checked_for_copies_and_keeps_what_teachers_did(plan_of):
+    before, after = another_evaluation_set(plan_of)
+    assert changed(before, after) == EVALUATED | {"clean", "score", "select"} | AFTER_SELECT
+    assert not changed(before, after, "work") & {"write", "write-json", "score"}
 
 
 def test_one_prompt_file_runs_again_only_what_uses_it(plan_of, monkeypatch):
@@ -117,6 +132,7 @@ def test_until_takes_a_stage_and_what_it_needs_and_no_more(plan_of):
     plan = plan_of()
     assert [stage.name for stage in plan.until("clean")] == [
         "examples",
+        "evaluation",
         "write",
         *(["write-json"] if "write-json" in plan.fingerprints else []),
         "clean",
