@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
@@ -40,8 +40,10 @@ def _streams_to(log: Path) -> Iterator[TextIO]:
         try:
             yield terminal
         finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
+            # A log on a full disk must not hide what happened.
+            for own in (sys.stdout, sys.stderr):
+                with suppress(OSError):
+                    own.flush()
             for number, saved in enumerate(kept, start=1):
                 os.dup2(saved, number)
                 os.close(saved)
@@ -120,6 +122,10 @@ class RunDisplay:
         line.state, line.rows, line.progress = "done", _rows(manifest), None
         line.seconds = time.monotonic() - line.began
         self._plain(f"{stage} is done: {line.rows}", at_once=True)
+
+    def warn(self, text: str) -> None:
+        """Something went wrong that the outcome does not depend on."""
+        self.console.print(text, style="yellow", highlight=False, markup=False, soft_wrap=True)
 
     def table(self) -> Table:
         """The live picture."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,12 +20,13 @@ for each other for ever; the operating system shares the real ones between them 
 
 
 @contextmanager
-def ray_session(recipe: Recipe, logs: Path) -> Iterator[None]:
+def ray_session(recipe: Recipe, logs: Path, warn: Callable[[str], None]) -> Iterator[None]:
     """Connect to the cluster at $RAY_ADDRESS, or run one here until the block ends.
 
     Args:
         recipe: Names the job.
         logs: Where Ray's logs are copied to when the block ends.
+        warn: Tells the user that they could not be copied.
     """
     # A local cluster listens on the loopback interface alone; a shared one brings its own setting.
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
@@ -53,7 +54,17 @@ def ray_session(recipe: Recipe, logs: Path) -> Iterator[None]:
     finally:
         ray.shutdown()
         if here:
-            shutil.copytree(session / "logs", logs / "ray", dirs_exist_ok=True)
+            _keep_logs(session / "logs", logs / "ray", warn)
+
+
+def _keep_logs(found: Path, target: Path, warn: Callable[[str], None]) -> None:
+    """Copy Ray's logs; where that fails, say so, and leave what the run came to as it is."""
+    try:
+        shutil.copytree(found, target, dirs_exist_ok=True)
+    except OSError as error:
+        # copytree goes on after a file that fails, and raises them all: (from, to, why).
+        why = error.args[0][0][2] if isinstance(error, shutil.Error) else error
+        warn(f"Ray's logs could not be copied to {target}: {why}")
 
 
 def _packages() -> str:

@@ -49,6 +49,10 @@ class Display(Protocol):
         """A stage is done."""
         ...
 
+    def warn(self, text: str) -> None:
+        """Something went wrong that the outcome does not depend on."""
+        ...
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -166,7 +170,7 @@ class Workflow:
             if not pending:
                 return
             logs = logs_of(plan.run)
-            with ray_session(plan.loaded.recipe, logs):
+            with ray_session(plan.loaded.recipe, logs, self.display.warn):
                 try:
                     for number, stage in enumerate(pending):
                         self._run_stage(stage, logs)
