@@ -58,14 +58,14 @@ def load_prices(file: Path) -> PriceBook:
     """
     try:
         return PriceBook.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UseError(str(file), f"this is not YAML: {error}.", "Mend the syntax.") from None
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(step) for step in first["loc"])
         raise UseError(
             f"{file}, {key}", f"{first['msg']}.", f"See {BUILT_IN} for the form."
         ) from None
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or a day that is none
+        raise UseError(str(file), f"this is not YAML: {error}.", "Mend the syntax.") from None
 
 
 def prices_of(loaded: LoadedRecipe) -> PriceBook:

@@ -20,6 +20,7 @@ from core.prices import PriceBook, prices_of
 from core.run import Manifest, Run, StageFolder
 from core.stage import Progress
 from stillhouse.clock import clock
+from stillhouse.ray_session import DRIVER_LOG
 from stillhouse.report.wording import count, money
 from stillhouse.workflow import Plan, Workflow, logs_of, recipe_of
 
@@ -33,7 +34,6 @@ def _streams_to(log: Path) -> Iterator[TextIO]:
     sys.stdout.flush()
     sys.stderr.flush()
     kept = [os.dup(1), os.dup(2)]
-    log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a") as stream, os.fdopen(os.dup(2), "w") as terminal:
         os.dup2(stream.fileno(), 1)
         os.dup2(stream.fileno(), 2)
@@ -199,7 +199,7 @@ def show_run(plan: Plan, until: str | None = None) -> None:
 
     stages = plan.until(until) if until else plan.stages
     prices = prices_of(plan.loaded)
-    display = RunDisplay(prices, plan.run, logs_of(plan.run) / "driver.log")
+    display = RunDisplay(prices, plan.run, logs_of(plan.run) / DRIVER_LOG)
     nothing_to_do = all(plan.done(stage.name) for stage in stages)
     with display.showing():
         Workflow(plan, display, stages).run()

@@ -15,7 +15,8 @@ from rich.console import Console
 from rich.table import Table
 
 from core.embedded import EMBEDDED_MODELS
-from core.models import cache_folder
+from core.errors import StillhouseError
+from core.models import cache_folder, make_cache
 
 PINS = {"ray": "2.60.0", "deepspeed": "0.19.8", "torch": "2.13.0", "transformers": "5.19"}
 """Versions that this release was tested with."""
@@ -68,13 +69,17 @@ def _system() -> Iterator[Finding]:
         "" if memory >= ENOUGH_MEMORY else f"The demonstration needs {ENOUGH_MEMORY} GiB.",
     )
     cache = cache_folder()
-    cache.mkdir(parents=True, exist_ok=True)
-    disk = shutil.disk_usage(cache).free / 2**30
-    yield Finding(
-        f"free disk at {cache}",
-        f"{disk:.0f} GiB",
-        "" if disk >= ENOUGH_DISK else "Free some, or set STILLHOUSE_CACHE to another disk.",
-    )
+    try:
+        make_cache(cache)
+    except StillhouseError as error:
+        yield Finding(f"cache folder {cache}", error.cause, error.mend)
+    else:
+        disk = shutil.disk_usage(cache).free / 2**30
+        yield Finding(
+            f"free disk at {cache}",
+            f"{disk:.0f} GiB",
+            "" if disk >= ENOUGH_DISK else "Free some, or set STILLHOUSE_CACHE to another disk.",
+        )
     for tool, reason in (("g++", "DeepSpeed compiles one operator"), ("ninja", "it drives g++")):
         path = shutil.which(tool) or shutil.which(tool, path=str(Path(sys.executable).parent))
         yield Finding(tool, path or "not there", "" if path else f"Install it: {reason}.")

@@ -18,6 +18,9 @@ A stage holds an engine, its workers and a reader at once. With two logical core
 for each other for ever; the operating system shares the real ones between them well enough.
 """
 
+DRIVER_LOG = "driver.log"
+"""File of the logs that holds what libraries say in this process."""
+
 
 @contextmanager
 def ray_session(recipe: Recipe, logs: Path, warn: Callable[[str], None]) -> Iterator[None]:
@@ -80,7 +83,7 @@ def _quiet(logs: Path) -> None:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    handler = logging.FileHandler(logs / "driver.log")
+    handler = logging.FileHandler(logs / DRIVER_LOG)
     handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
     for name in ("ray", "ray.data", "ray.train", "ray.serve", "ray.tune"):
         logger = logging.getLogger(name)

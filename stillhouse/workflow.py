@@ -16,13 +16,13 @@ import yaml
 from core.errors import UseError
 from core.identity import content_id
 from core.ledger import Ledger
-from core.models import cache_folder, model_folder
+from core.models import cache_folder, make_cache, model_folder
 from core.recipe import LoadedRecipe
-from core.run import Folder, Manifest, Run, StageFolder
+from core.run import Folder, Manifest, Run, StageFolder, explain_write
 from core.stage import Progress, StageContext, StageFunction
 from core.teacher import Engine
 from stillhouse.methods import lay_out, recipe_model
-from stillhouse.ray_session import ray_session
+from stillhouse.ray_session import DRIVER_LOG, ray_session
 from stillhouse.stages import Fingerprint, Stage, fingerprints
 
 
@@ -253,11 +253,23 @@ def load_function(name: str) -> StageFunction:
 
 
 def logs_of(run: Run) -> Path:
-    """Where other libraries' output goes: in the run, or beside the caches for a remote run."""
-    beside = Folder(str(cache_folder() / "logs" / content_id(run.folder.location)))
-    logs = beside if run.folder.local is None else run.folder.child("logs")
-    logs.make()
-    return Path(logs.location)
+    """Where other libraries' output goes: in the run, or beside the caches for a remote run.
+
+    Raises:
+        StillhouseError: It cannot be written there.
+    """
+    local = run.folder.local
+    if local is None:
+        logs = cache_folder() / "logs" / content_id(run.folder.location)
+        make_cache(logs)
+        return logs
+    try:
+        (local / "logs").mkdir(parents=True, exist_ok=True)
+        with (local / "logs" / DRIVER_LOG).open("a"):
+            pass
+    except OSError as error:
+        raise explain_write(str(local / "logs"), error) from error
+    return local / "logs"
 
 
 @contextmanager
@@ -272,7 +284,11 @@ def _lock(run: Run) -> Iterator[None]:
         yield
         return
     run.folder.write("README", b"A Stillhouse run. `stillhouse status` and `report` read it.\n")
-    with (local / ".lock").open("w") as stream:
+    try:
+        stream = (local / ".lock").open("w")
+    except OSError as error:
+        raise explain_write(str(local / ".lock"), error) from error
+    with stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
