@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import tempfile
@@ -63,8 +64,14 @@ def model_folder(name: str) -> Path:
     )
 
 
+@functools.cache
 def model_revision(name: str) -> str:
-    """A hash of the model's files: what a row's id says about the model that made it."""
+    """A hash of the model's files: what a row's id says about the model that made it.
+
+    Asked for once a process: every stage that names a model wants it, and hashing takes seconds a
+    gigabyte. All of one command's rows then tell of the same revision, too; a folder that changes
+    under a run is found by the next command.
+    """
     if name.startswith(EMBEDDED):
         from core.embedded import embedded_revision
 

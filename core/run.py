@@ -1,6 +1,7 @@
 """A run: a folder, local or on object storage, in which every stage commits by a manifest.
 
     recipe.yaml                       the resolved recipe
+    prices.yaml                       the price book
     run.json                          what each stage was made from, for `status` and the report
     stages/<stage>/<work>/rows/       one Parquet file per committed shard
     stages/<stage>/<work>/rejected/   rows that the shard could not use

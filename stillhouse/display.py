@@ -16,13 +16,13 @@ from rich.live import Live
 from rich.table import Table
 
 from core.ledger import Ledger, total
-from core.prices import PriceBook, prices_of
+from core.prices import PriceBook, recipe_prices
 from core.run import Manifest, Run, StageFolder
 from core.stage import Progress
 from stillhouse.clock import clock
 from stillhouse.ray_session import DRIVER_LOG
 from stillhouse.report.wording import count, money
-from stillhouse.workflow import Plan, Workflow, logs_of, recipe_of
+from stillhouse.workflow import Plan, Workflow, logs_of, prices_of
 
 PLAIN_SECONDS = 10.0
 """Seconds between two lines about a stage where the output is no terminal."""
@@ -198,7 +198,7 @@ def show_run(plan: Plan, until: str | None = None) -> None:
     from stillhouse.summary import summary
 
     stages = plan.until(until) if until else plan.stages
-    prices = prices_of(plan.loaded)
+    prices = recipe_prices(plan.loaded)
     display = RunDisplay(prices, plan.run, logs_of(plan.run) / DRIVER_LOG)
     nothing_to_do = all(plan.done(stage.name) for stage in stages)
     with display.showing():
@@ -236,7 +236,7 @@ def _committed_rows(folder: StageFolder) -> int:
 def show_status(run: Run) -> None:
     """Print how far a run is, and what it has cost."""
     state = run.state() or {}
-    prices = prices_of(recipe_of(run))
+    prices = prices_of(run)
     entries = Ledger(run.ledger).entries()
     table = Table(box=None, pad_edge=False)
     for column in ("stage", "state", "rows", "cost"):

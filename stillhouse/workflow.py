@@ -17,6 +17,7 @@ from core.errors import UseError
 from core.identity import content_id
 from core.ledger import Ledger
 from core.models import cache_folder, make_cache, model_folder
+from core.prices import PriceBook, read_prices, recipe_prices
 from core.recipe import LoadedRecipe
 from core.run import Folder, Manifest, Run, StageFolder, explain_write
 from core.stage import Progress, StageContext, StageFunction
@@ -94,8 +95,20 @@ class Plan:
 
 
 def plan_run(loaded: LoadedRecipe, run: Run) -> Plan:
-    """Lay out a recipe in a run folder; nothing is written."""
+    """Lay out a recipe in a run folder; nothing is written.
+
+    Raises:
+        UseError: Two stages would have one name, or a file or a model cannot be read.
+    """
     stages = lay_out(loaded)
+    names = [stage.name for stage in stages]
+    twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+    if twice:
+        raise UseError(
+            f"recipe '{loaded.recipe.name}'",
+            f"two of its stages would have the name {twice[0]}.",
+            "Give the student that it is made from another name.",
+        )
     return Plan(loaded, run, stages, fingerprints(stages, loaded))
 
 
@@ -118,7 +131,7 @@ def refuse_other_recipe(plan: Plan) -> None:
         return
     before, now = state["recipe"], plan.loaded.recipe.model_dump(by_alias=True)
     keys = differences(before, now) or [
-        "a file that the recipe names, a prompt, a model, or Stillhouse itself"
+        "a file that the recipe names, a model, or the prompts or stages that Stillhouse brings"
     ]
     raise UseError(
         plan.run.folder.location,
@@ -137,6 +150,10 @@ def differences(before: Any, now: Any, key: str = "") -> list[str]:
             for line in differences(before.get(name), now.get(name), f"{key}.{name}".lstrip("."))
         ]
     return [] if before == now else [f"{key}: {before!r} -> {now!r}"]
+
+
+PRICES = "prices.yaml"
+"""File of a run: the price book that it was last started with."""
 
 
 @dataclass
@@ -232,6 +249,9 @@ class Workflow:
         recipe = plan.loaded.recipe.model_dump(by_alias=True)
         text = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True, width=100)
         plan.run.folder.write("recipe.yaml", text.encode())
+        # A copy, so that a run can be read where the recipe's own files are gone.
+        prices = yaml.safe_dump(recipe_prices(plan.loaded).model_dump(), allow_unicode=True)
+        plan.run.folder.write(PRICES, prices.encode())
         plan.run.folder.write_json(
             "run.json",
             {
@@ -316,3 +336,8 @@ def recipe_of(run: Run) -> LoadedRecipe:
     assert state is not None, "the run exists"
     recipe = recipe_model(state["method"]).model_validate(state["recipe"])
     return LoadedRecipe(recipe, Path(state["recipe_folder"]))
+
+
+def prices_of(run: Run) -> PriceBook:
+    """The price book that a run was last started with."""
+    return read_prices(run.folder.read(PRICES).decode())

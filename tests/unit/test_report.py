@@ -275,7 +275,6 @@ def realistic() -> d.ReportData:
                     "embedded://gemma-3-270m",
                     "a1b2c3d4e5f60718",
                     "Gemma Terms of Use",
-                    268_000_000,
                 ),
                 d.Model(
                     "minilm",
@@ -283,7 +282,6 @@ def realistic() -> d.ReportData:
                     "embedded://all-minilm-l6-v2",
                     "0f1e2d3c4b5a6978",
                     None,
-                    22_700_000,
                 ),
             ],
             packages={"ray": "2.60.0", "vllm": "0.29.0", "torch": "2.13.0", "deepspeed": "0.19.8"},

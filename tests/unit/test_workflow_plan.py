@@ -39,6 +39,33 @@ def test_a_plan_is_the_same_every_time(plan_of):
     assert plan_of().fingerprints == plan_of().fingerprints
 
 
+def test_a_model_folder_is_hashed_once_for_all_its_stages(plan_of, monkeypatch):
+    import core.models
+
+    model = plan_of.folder / "model"
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    hashed = []
+    digest = core.models.folder_digest
+    monkeypatch.setattr(
+        core.models, "folder_digest", lambda folder: hashed.append(folder) or digest(folder)
+    )
+    plan = plan_of(f"teachers.small.model={model}")
+    assert sum(stage.teacher == "small" for stage in plan.stages) > 1
+    assert hashed == [model]
+
+
+@pytest.mark.parametrize(
+    ("student", "stage"),
+    [("encoder-examples-alone", "train-encoder-examples-alone"), ("teacher", "predict-teacher")],
+)
+def test_students_whose_stages_would_have_one_name_are_refused(plan_of, student, stage):
+    with pytest.raises(UseError) as caught:
+        plan_of(f"students.{student}={{model: embedded://all-minilm-l6-v2}}")
+    assert stage in caught.value.cause
+    assert "another name" in caught.value.mend
+
+
 def test_more_rows_keep_the_work_that_is_there(plan_of):
     before, after = plan_of(), plan_of("generate.decomposed.rows=20")
     assert changed(before, after) == {"write", "clean", "score", "select"} | AFTER_SELECT
