@@ -89,6 +89,20 @@ def load_recipe(
     return loaded
 
 
+def file_schema(model: type[Recipe]) -> dict[str, Any]:
+    """The JSON Schema of a recipe file, for editors: the model's own, and `profiles` beside it."""
+    schema = model.model_json_schema(by_alias=True)
+    schema["properties"]["profiles"] = {
+        "description": "Overlays by name: --profile NAME lays one over the recipe, key by key.",
+        "type": "object",
+        "additionalProperties": {
+            "type": "object",
+            "propertyNames": {"enum": list(schema["properties"])},
+        },
+    }
+    return schema
+
+
 def _check_profiles(profiles: Any, document: _Document) -> None:
     if not isinstance(profiles, dict):
         raise UseError(

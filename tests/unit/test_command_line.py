@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +165,62 @@ def test_the_schema_is_json():
     schema = json.loads(stillhouse("validate", "--schema", "fewshot_mcqa").stdout)
     assert schema["additionalProperties"] is False
     assert schema["properties"]["task"]["description"]
+    assert schema["properties"]["profiles"]["description"]
+
+
+def test_ctrl_c_says_that_nothing_is_lost(tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    os.mkfifo(recipe)  # a command that waits: nobody writes to it
+    command = [sys.executable, "-m", "stillhouse.command_line", "run", str(recipe)]
+    running = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        writer = _open_for_reader(recipe)
+        running.send_signal(signal.SIGINT)
+        out, told = running.communicate(timeout=30)
+    finally:
+        running.kill()
+    os.close(writer)
+    assert running.returncode == 130
+    assert out == ""
+    assert told.splitlines() == [
+        "Stopped.",
+        "  What was committed is safe.",
+        "  The same command goes on from here.",
+    ]
+
+
+def _open_for_reader(fifo: Path) -> int:
+    """Open a FIFO when a process has opened it to read: it then waits for a first byte."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        try:
+            return os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError:  # ENXIO: no reader yet
+            time.sleep(0.05)
+    pytest.fail("nobody reads the recipe")
+
+
+@pytest.mark.parametrize("arguments", [["run"], ["run", "a", "--nonsense"], ["nonsense"]])
+def test_a_usage_error_is_typer_s_own(arguments):
+    done = stillhouse(*arguments)
+    assert done.returncode == 2
+    assert "Usage:" in done.stderr
+    assert "Try " in done.stderr
+
+
+def test_help_loads_no_heavy_library():
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "stillhouse.command_line", "--help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    loaded = {line.rpartition("|")[2].strip().split(".")[0] for line in done.stderr.splitlines()}
+    assert "typer" in loaded
+    assert not loaded & {"ray", "torch", "vllm", "pyarrow", "transformers", "deepspeed"}
 
 
 def test_help_names_every_command():

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import UseError
-from core.recipe_file import load_recipe
+from core.recipe_file import file_schema, load_recipe
 from stillhouse.methods import recipe_model
 
 RECIPE = """\
@@ -245,10 +245,13 @@ def test_every_recipe_validates_against_the_schema_that_editors_get(folder):
     import jsonschema
     import yaml
 
-    schema = recipe_model("fewshot_mcqa").model_json_schema(by_alias=True)
+    schema = file_schema(recipe_model("fewshot_mcqa"))
     content = yaml.safe_load(RECIPE)
-    content.pop("profiles")
     jsonschema.validate(content, schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(content | {"profiles": {"local": {"studens": {}}}}, schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(content | {"profiles": {"local": None}}, schema)
     content["students"]["encoder"]["train"]["epocs"] = 1
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(content, schema)
