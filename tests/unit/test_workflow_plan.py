@@ -135,6 +135,18 @@ def test_another_recipe_in_the_same_folder_is_refused_with_the_difference(plan_o
     assert "write" not in caught.value.mend
 
 
+def test_a_changed_file_is_told_as_what_can_have_changed(plan_of):
+    plan = plan_of()
+    Workflow(plan, display=None, stages=plan.stages)._write_state()
+    for stage in plan.stages:
+        plan.folder(stage.name).commit(Manifest(stage.name, "f", {}, [], 0, {}))
+    with (plan_of.folder / "examples.jsonl").open("a") as stream:
+        stream.write('{"question": "Rates rise", "answer": "business"}\n')
+    with pytest.raises(UseError, match="a file that the recipe names") as caught:
+        refuse_other_recipe(plan_of())
+    assert "Stillhouse itself" not in caught.value.cause
+
+
 def test_until_takes_a_stage_and_what_it_needs_and_no_more(plan_of):
     plan = plan_of()
     assert [stage.name for stage in plan.until("clean")] == [
