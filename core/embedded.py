@@ -19,6 +19,7 @@ from pathlib import Path
 
 from core.errors import UseError, WorkError
 from core.identity import content_id
+from core.models import make_cache
 
 CONVERSION = 1
 """Part of an embedded model's revision: raise it when the conversion below changes its output."""
@@ -67,7 +68,7 @@ def embedded_folder(name: str, cache: Path) -> Path:
     folder = cache / "embedded" / f"{name}-{embedded_revision(name)[:12]}"
     if folder.is_dir():
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    make_cache(folder.parent)
     part = folder.with_name(f"{folder.name}.part{os.getpid()}")
     log = folder.with_suffix(".log")
     with log.open("w") as stream:

@@ -11,6 +11,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from core.errors import UseError
+
 ID_LENGTH = 32  # hexadecimal characters, 128 bits: no collision to fear below 10^15 rows
 
 
@@ -27,9 +29,16 @@ def content_id(*parts: Any) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    """SHA-256 of a file's bytes, in hexadecimal.
+
+    Raises:
+        UseError: The file may not be read.
+    """
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except PermissionError:
+        raise UseError(str(path), "it may not be read.", "Give yourself read access.") from None
 
 
 def folder_digest(folder: Path) -> str:

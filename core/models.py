@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
+import tempfile
 from pathlib import Path
 
 from pyarrow import fs
 
 from core.errors import UseError, WorkError
 from core.identity import content_id, folder_digest
+from core.run import explain_write, open_url
 
 EMBEDDED = "embedded://"
 
@@ -17,6 +20,21 @@ EMBEDDED = "embedded://"
 def cache_folder() -> Path:
     """Where converted and fetched models are kept: $STILLHOUSE_CACHE, or ~/.cache/stillhouse."""
     return Path(os.environ.get("STILLHOUSE_CACHE", Path.home() / ".cache" / "stillhouse"))
+
+
+def make_cache(folder: Path) -> None:
+    """Make a folder of the cache, where it is not there yet, to write into it.
+
+    Raises:
+        StillhouseError: It cannot be made, or not be written into.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        elsewhere = "Set STILLHOUSE_CACHE to a folder that you may write to."
+        raise explain_write(str(folder), error, elsewhere) from error
 
 
 def model_folder(name: str) -> Path:
@@ -46,8 +64,14 @@ def model_folder(name: str) -> Path:
     )
 
 
+@functools.cache
 def model_revision(name: str) -> str:
-    """A hash of the model's files: what a row's id says about the model that made it."""
+    """A hash of the model's files: what a row's id says about the model that made it.
+
+    Asked for once a process: every stage that names a model wants it, and hashing takes seconds a
+    gigabyte. All of one command's rows then tell of the same revision, too; a folder that changes
+    under a run is found by the next command.
+    """
     if name.startswith(EMBEDDED):
         from core.embedded import embedded_revision
 
@@ -60,9 +84,10 @@ def model_revision(name: str) -> str:
 def _fetch_folder(url: str) -> Path:
     target = cache_folder() / "fetched" / content_id(url)
     if not target.is_dir():
+        system, path = open_url(url)
+        make_cache(target.parent)
         part = target.with_suffix(f".part{os.getpid()}")
         try:
-            system, path = fs.FileSystem.from_uri(url)
             fs.copy_files(path, str(part), source_filesystem=system)
         except OSError as error:
             raise WorkError(f"model '{url}'", f"it could not be fetched: {error}.", "") from error

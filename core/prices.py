@@ -60,6 +60,11 @@ class PriceBook(Section):
         return paid / 1e6
 
 
+def read_prices(text: str) -> PriceBook:
+    """A price book from its YAML."""
+    return PriceBook.model_validate(yaml.safe_load(text))
+
+
 def load_prices(file: Path) -> PriceBook:
     """Read a price book.
 
@@ -67,18 +72,18 @@ def load_prices(file: Path) -> PriceBook:
         UseError: The file is not a price book; the message names the key.
     """
     try:
-        return PriceBook.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UseError(str(file), f"this is not YAML: {error}.", "Mend the syntax.") from None
+        return read_prices(file.read_text(encoding="utf-8"))
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(step) for step in first["loc"])
         raise UseError(
             f"{file}, {key}", f"{first['msg']}.", f"See {BUILT_IN} for the form."
         ) from None
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or a day that is none
+        raise UseError(str(file), f"this is not YAML: {error}.", "Mend the syntax.") from None
 
 
-def prices_of(loaded: LoadedRecipe) -> PriceBook:
+def recipe_prices(loaded: LoadedRecipe) -> PriceBook:
     """The recipe's price book, or the one that comes with Stillhouse."""
     name = loaded.recipe.prices
     return load_prices(BUILT_IN if name is None else loaded.path(name))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import os
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +16,10 @@ from pydantic_core import ErrorDetails
 
 from core.errors import UseError
 from core.recipe import LoadedRecipe, Recipe
+
+YAML_MISTAKES = (yaml.YAMLError, ValueError, KeyError, AttributeError)
+"""What PyYAML raises for a value that is not of its type: 2024-13-45, !!bool maybe, !!timestamp x.
+"""
 
 KeyPath = tuple[str | int, ...]
 """A key's place in the recipe: ("students", "minilm", "train", "epochs")."""
@@ -53,8 +59,9 @@ def load_recipe(
     """
     document = _read(file)
     profiles = document.data.pop("profiles", {})
+    _check_profiles(profiles, document)
     if profile is not None:
-        if not isinstance(profiles, dict) or profile not in profiles:
+        if profile not in profiles:
             known = ", ".join(profiles) or "none"
             raise UseError(
                 str(file), f"there is no profile '{profile}'.", f"It has these profiles: {known}."
@@ -78,13 +85,56 @@ def load_recipe(
         raise _explain(error.errors()[0], document, model) from None
     loaded = LoadedRecipe(recipe=recipe, folder=file.parent.resolve())
     for key, name in recipe.files().items():
-        if not loaded.path(name).is_file():
-            raise UseError(
-                document.place(tuple(key.split("."))),
-                f"{key} names a file that does not exist: {loaded.path(name)}.",
-                "Paths start from the recipe's folder.",
-            )
+        _check_file(loaded.path(name), key, document)
     return loaded
+
+
+def file_schema(model: type[Recipe]) -> dict[str, Any]:
+    """The JSON Schema of a recipe file, for editors: the model's own, and `profiles` beside it."""
+    schema = model.model_json_schema(by_alias=True)
+    schema["properties"]["profiles"] = {
+        "description": "Overlays by name: --profile NAME lays one over the recipe, key by key.",
+        "type": "object",
+        "additionalProperties": {
+            "type": "object",
+            "propertyNames": {"enum": list(schema["properties"])},
+        },
+    }
+    return schema
+
+
+def _check_profiles(profiles: Any, document: _Document) -> None:
+    if not isinstance(profiles, dict):
+        raise UseError(
+            document.place(("profiles",)),
+            "'profiles' is no mapping of names to overlays.",
+            "Write the keys that a profile changes under its name, or leave it out.",
+        )
+    for name, overlay in profiles.items():
+        if not isinstance(overlay, dict):
+            raise UseError(
+                document.place(("profiles", name)),
+                f"the profile '{name}' is no mapping of keys to values.",
+                "Write the keys that it changes under it, or leave it out.",
+            )
+
+
+def _check_file(file: Path, key: str, document: _Document) -> None:
+    place = document.place(tuple(key.split(".")))
+    try:
+        there, readable = file.is_file(), os.access(file, os.R_OK)
+    except PermissionError:  # of a folder on the way
+        there, readable = True, False
+    if not there:
+        raise UseError(
+            place,
+            f"{key} names a file that does not exist: {file}.",
+            "Paths start from the recipe's folder.",
+        )
+    if not readable:
+        raise UseError(
+            place, f"{key} names a file that may not be read: {file}.", "Give yourself read access."
+        )
 
 
 def _read(file: Path) -> _Document:
@@ -109,12 +159,17 @@ def _read(file: Path) -> _Document:
         raise UseError(place, f"this is not YAML: {error.problem}.", "Mend the syntax.") from None
     except yaml.YAMLError as error:
         raise UseError(str(file), f"this is not YAML: {error}.", "Mend the syntax.") from None
+    except RecursionError:
+        raise UseError(str(file), "it is nested too deeply.", "Make it flatter.") from None
     if not isinstance(root, yaml.MappingNode):
         raise UseError(
             str(file), "a recipe is a mapping of keys to values.", "Start from recipes/demo.yaml."
         )
     document = _Document({}, {(): str(file)})
-    document.data = _construct(root, (), file, document.places)
+    try:
+        document.data = _construct(root, (), file, document.places)
+    except RecursionError:
+        raise UseError(str(file), "an alias stands within its own anchor.", "Mend it.") from None
     return document
 
 
@@ -136,7 +191,15 @@ def _construct(node: yaml.Node, path: KeyPath, file: Path, places: dict[KeyPath,
             places[(*path, index)] = f"{file}, line {item.start_mark.line + 1}"
             items.append(_construct(item, (*path, index), file, places))
         return items
-    return yaml.SafeLoader("").construct_object(node)
+    try:
+        return yaml.SafeLoader("").construct_object(node)
+    except YAML_MISTAKES:
+        place = f"{file}, line {node.start_mark.line + 1}"
+        raise UseError(
+            place,
+            f"'{node.value}' is no value that YAML has under {node.tag}.",
+            "Put it in quotes, or leave the ! and what follows it out.",
+        ) from None
 
 
 def _merge(document: _Document, overlay: Any, source: KeyPath, target: KeyPath) -> None:
@@ -161,10 +224,10 @@ def _set(document: _Document, setting: str) -> None:
     place = f"--set {setting}"
     if not equals or not key.strip():
         raise UseError(place, "this is not KEY=VALUE.", "Write --set students.NAME.train.epochs=3.")
-    steps: list[str | int] = [int(s) if s.isdigit() else s for s in key.strip().split(".")]
+    steps: list[str | int] = [int(s) if s.isdecimal() else s for s in key.strip().split(".")]
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except YAML_MISTAKES:
         raise UseError(place, "the value is not YAML.", "Quote it.") from None
     here: Any = document.data
     for step in steps[:-1]:
@@ -208,7 +271,18 @@ def _explain(error: ErrorDetails, document: _Document, model: type[BaseModel]) -
     mend = _description_at(model, path) or "Change it."
     if error["type"] == "string_type" and isinstance(error["input"], bool):
         mend = "YAML reads yes, no, on and off as true and false: put it in quotes."
+    if error["type"] == "float_type" and (number := _as_yaml_number(error["input"])):
+        mend = f"YAML reads {error['input']} as text: write {number}."
     return UseError(document.place(path), f"'{key}' is not right: {cause}.", mend)
+
+
+def _as_yaml_number(value: Any) -> str | None:
+    """1e-4 as YAML 1.1 wants a number with an exponent, with point and sign: 1.0e-4."""
+    parts = re.fullmatch(r"([+-]?\d+)(\.\d*)?[eE]([+-]?)(\d+)", str(value))
+    if parts is None:
+        return None
+    whole, fraction, sign, exponent = parts.groups()
+    return f"{whole}{fraction or '.0'}e{sign or '+'}{exponent}"
 
 
 def _fields_at(model: type[BaseModel], path: KeyPath) -> list[str]:

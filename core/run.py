@@ -1,6 +1,7 @@
 """A run: a folder, local or on object storage, in which every stage commits by a manifest.
 
     recipe.yaml                       the resolved recipe
+    prices.yaml                       the price book
     run.json                          what each stage was made from, for `status` and the report
     stages/<stage>/<work>/rows/       one Parquet file per committed shard
     stages/<stage>/<work>/rejected/   rows that the shard could not use
@@ -38,6 +39,23 @@ WORK_LENGTH = 12
 """Characters of a fingerprint that name its folder."""
 
 
+def open_url(url: str) -> tuple[fs.FileSystem, str]:
+    """The file system of a URL, and the path in it.
+
+    Raises:
+        UseError: No file system has such URLs.
+    """
+    try:
+        system, path = fs.FileSystem.from_uri(url)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+        raise UseError(
+            url,
+            f"this is no place that can be opened: {str(error).splitlines()[0]}.",
+            "Write a path, or a URL such as s3://bucket/folder.",
+        ) from None
+    return system, path
+
+
 @dataclass(frozen=True)
 class Folder:
     """A folder on any pyarrow file system. Writes appear whole or not at all."""
@@ -61,8 +79,7 @@ class Folder:
     def _open(self) -> tuple[fs.FileSystem, str]:
         if self.local is not None:
             return fs.LocalFileSystem(), self.location
-        system, path = fs.FileSystem.from_uri(self.location)
-        return system, path
+        return open_url(self.location)
 
     def make(self) -> None:
         """Make the folder where it is not there yet."""
@@ -70,7 +87,7 @@ class Folder:
         try:
             system.create_dir(path, recursive=True)
         except OSError as error:
-            raise _explain_write(self.location, error) from error
+            raise explain_write(self.location, error) from error
 
     def names(self) -> list[str]:
         """Names of the files in this folder, sorted; empty where there is no folder."""
@@ -104,7 +121,7 @@ class Folder:
                 with system.open_output_stream(f"{path}/{name}") as stream:
                     stream.write(content)
         except OSError as error:
-            raise _explain_write(f"{self.location}/{name}", error) from error
+            raise explain_write(f"{self.location}/{name}", error) from error
 
     def delete(self, name: str) -> None:
         """Delete one file."""
@@ -151,15 +168,23 @@ class Folder:
             return pq.read_table(stream, columns=columns)
 
 
-def _explain_write(place: str, error: OSError) -> StillhouseError:
-    """Turn the operating system's word on a failed write into ours."""
+def explain_write(
+    place: str, error: OSError, elsewhere: str = "Choose another --run."
+) -> StillhouseError:
+    """Turn the operating system's word on a failed write into ours.
+
+    Args:
+        place: What was to be written.
+        error: The operating system's word.
+        elsewhere: How the user chooses another place.
+    """
     kept = "What was committed before is safe; run the same command again afterwards."
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return WorkError(place, "the disk is full.", f"Free some space. {kept}")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return UseError(place, "there is no permission to write here.", "Choose another --run.")
+        return UseError(place, "there is no permission to write here.", elsewhere)
     if error.errno in (errno.ENOTDIR, errno.EEXIST):
-        return UseError(place, "a file stands where a folder must be.", "Choose another --run.")
+        return UseError(place, "a file stands where a folder must be.", elsewhere)
     return WorkError(place, f"it could not be written: {error}.", kept)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,6 +64,8 @@ def parse_rows(file: Path, task: Task) -> tuple[list[dict[str, Any]], list[tuple
 def _lines(file: Path) -> Iterator[tuple[int, bytes]]:
     with file.open("rb") as stream:
         for number, line in enumerate(stream, start=1):
+            if number == 1:  # spreadsheets and Windows put a mark there
+                line = line.removeprefix(codecs.BOM_UTF8)  # noqa: PLW2901
             if line.strip():
                 yield number, line.rstrip(b"\r\n")
 
@@ -72,8 +75,8 @@ def _parse(line: bytes, number: int, task: Task) -> dict[str, Any] | Rejection:
         content = json.loads(line.decode("utf-8"))
     except UnicodeDecodeError:
         return Rejection("not-utf8", f"line {number} is not UTF-8 text", repr(line))
-    except (json.JSONDecodeError, RecursionError):
-        return Rejection("not-json", f"line {number} is not JSON", line.decode())
+    except (ValueError, RecursionError):  # ValueError also of a number with thousands of digits
+        return Rejection("not-json", f"line {number} is not JSON that can be read", line.decode())
     if not isinstance(content, dict):
         return Rejection("not-an-object", f"line {number} is not a JSON object", content)
     return _check(content, number, task)
@@ -89,12 +92,17 @@ def _check(content: dict[str, Any], number: int, task: Task) -> dict[str, Any] |
     if answer not in task.choices:
         detail = f"line {number} answers {answer!r}, which is not one of the choices"
         return Rejection("unknown-answer", detail, content)
-    question = question.strip().encode("utf-8", "backslashreplace").decode()
+    question = _text(question)
     difficulty = content.get("difficulty")
     return {
         "id": content_id(question, task.choices),
         "question": question,
         "choices": task.choices,
         "answer": task.choices.index(answer),
-        "difficulty": difficulty if isinstance(difficulty, str) else None,
+        "difficulty": _text(difficulty) if isinstance(difficulty, str) else None,
     }
+
+
+def _text(text: str) -> str:
+    """Text as Arrow takes it: JSON can hold half a surrogate pair, and UTF-8 cannot."""
+    return text.strip().encode("utf-8", "backslashreplace").decode()

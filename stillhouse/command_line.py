@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from core.errors import StillhouseError
 
@@ -15,7 +16,30 @@ if TYPE_CHECKING:
     from core.recipe import LoadedRecipe
     from core.run import Run
 
+
+class _StoppedError(StillhouseError):
+    """Ctrl-C."""
+
+    exit_status = 130
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Stopped.", "What was committed is safe.", "The same command goes on from here."
+        )
+
+
+class _Commands(TyperGroup):
+    """The commands; typer would end the process at Ctrl-C without a word."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise _StoppedError from None
+
+
 app = typer.Typer(
+    cls=_Commands,
     help="LLM distillation on Ray: a task and a teacher in, a served student and the proof of its "
     "saving out.",
     no_args_is_help=True,
@@ -95,12 +119,13 @@ def validate(
     """Check a recipe without running it."""
     import json
 
+    from core.recipe_file import file_schema
     from stillhouse.methods import method_names, recipe_model
 
     if schema is not None:
         if schema not in method_names():
             raise typer.BadParameter(f"The methods are: {', '.join(method_names())}.")
-        typer.echo(json.dumps(recipe_model(schema).model_json_schema(by_alias=True), indent=2))
+        typer.echo(json.dumps(file_schema(recipe_model(schema)), indent=2))
     elif recipe is None:
         raise typer.BadParameter("Name a recipe, or a method with --schema.")
     else:
@@ -186,9 +211,6 @@ def main() -> None:
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
         app(arguments)
-    except KeyboardInterrupt:
-        _tell("Stopped.", "What was committed is safe.", "The same command goes on from here.")
-        sys.exit(130)
     except StillhouseError as error:
         if debug:
             traceback.print_exc()

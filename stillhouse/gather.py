@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 from collections.abc import Iterable, Sequence
@@ -15,15 +16,15 @@ from scipy.special import softmax
 
 from core.embedded import EMBEDDED_MODELS
 from core.ledger import Entry, Ledger, break_even, total
-from core.models import EMBEDDED, model_revision
-from core.prices import PriceBook, prices_of
+from core.models import EMBEDDED
+from core.prices import PriceBook
 from core.recipe import LoadedRecipe
 from core.run import Manifest, Run, StageFolder
 from stillhouse.methods import lay_out
 from stillhouse.report import data as report
 from stillhouse.report.page import render
 from stillhouse.stages import Stage
-from stillhouse.workflow import recipe_of
+from stillhouse.workflow import prices_of, recipe_of
 
 SAMPLES = 300
 """Rows of a list that the report's data holds at most."""
@@ -60,7 +61,7 @@ class _Reader:
         self.loaded = recipe_of(self.run)
         self.layout = lay_out(self.loaded)
         self.finished = self.run.finished_stages()
-        self.prices = prices_of(self.loaded)
+        self.prices = prices_of(self.run)
 
     def stages(self, function: str) -> list[Stage]:
         """The finished stages that run a function."""
@@ -136,7 +137,7 @@ def gather(run: Run) -> report.ReportData:
         stages=_stage_costs(reader),
         ways=_ways(reader, kept, scored),
         rejections=_rejections(reader, scored),
-        balance=_balance(recipe.task.choices, scored, kept),
+        balance=_balance(recipe.task.choices, scored, kept, _score_column(reader)),
         confidence=_confidence(scored, _score_column(reader)),
         trainings=_trainings(reader),
         kept=_samples([_training_row(row, _temperature(reader)) for row in kept]),
@@ -149,8 +150,8 @@ def gather(run: Run) -> report.ReportData:
 
 def _samples(rows: list[Any]) -> report.Samples[Any]:
     """Rows spread evenly over the whole, so that no stage or source hides the others."""
-    step = max(1, len(rows) // SAMPLES)
-    return report.Samples(len(rows), rows[::step][:SAMPLES])
+    step = max(1, math.ceil(len(rows) / SAMPLES))
+    return report.Samples(len(rows), rows[::step])
 
 
 # Quality
@@ -429,14 +430,16 @@ def _score_column(reader: _Reader) -> str:
     return "calibrated" if calibrated else "logprobs"
 
 
-def _balance(choices: Sequence[str], scored: list[Row], kept: list[Row]) -> list[report.Balance]:
+def _balance(
+    choices: Sequence[str], scored: list[Row], kept: list[Row], column: str
+) -> list[report.Balance]:
     if not scored:
         return []
     return [
         report.Balance(
             choice=index,
             intended=sum(row["intended"] == index for row in scored),
-            teacher=sum(int(np.argmax(row["calibrated"])) == index for row in scored),
+            teacher=sum(int(np.argmax(row[column])) == index for row in scored),
             final=sum(row["answer"] == index for row in kept),
         )
         for index in range(len(choices))
@@ -509,6 +512,8 @@ def _warnings(
 def _provenance(reader: _Reader) -> report.Provenance:
     recipe = reader.loaded.recipe
     manifests = [reader.manifest(s.name) for s in reader.layout if s.name in reader.finished]
+    # Not asked of the models again: a run is read where they are gone, and they may have changed.
+    revisions = {name: r for m in manifests for name, r in m.made_from["models"].items()}
     return report.Provenance(
         run=reader.run.folder.location,
         recipe=reader.run.folder.read("recipe.yaml").decode(),
@@ -517,8 +522,8 @@ def _provenance(reader: _Reader) -> report.Provenance:
             for m in manifests
         ],
         models=[
-            *(_model(name, "teacher", t.model) for name, t in recipe.teachers.items()),
-            *(_model(name, "student", s.model) for name, s in recipe.students.items()),
+            *(_model(name, "teacher", t.model, revisions) for name, t in recipe.teachers.items()),
+            *(_model(name, "student", s.model, revisions) for name, s in recipe.students.items()),
         ],
         packages=dict(_versions()),
         machine={"cores": str(os.cpu_count()), "system": platform.platform()},
@@ -527,15 +532,14 @@ def _provenance(reader: _Reader) -> report.Provenance:
     )
 
 
-def _model(name: str, role: Any, source: str) -> report.Model:
+def _model(name: str, role: Any, source: str, revisions: dict[str, str]) -> report.Model:
     embedded = EMBEDDED_MODELS.get(source.removeprefix(EMBEDDED))
     return report.Model(
         name=name,
         role=role,
         model=source,
-        revision=model_revision(source),
+        revision=revisions.get(source),
         licence=embedded.licence if embedded and source.startswith(EMBEDDED) else None,
-        parameters=None,
     )
 
 

@@ -6,7 +6,7 @@ import logging
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,14 +19,18 @@ A stage holds an engine, its workers and a reader at once. With two logical core
 for each other for ever; the operating system shares the real ones between them well enough.
 """
 
+DRIVER_LOG = "driver.log"
+"""File of the logs that holds what libraries say in this process."""
+
 
 @contextmanager
-def ray_session(recipe: Recipe, logs: Path) -> Iterator[None]:
+def ray_session(recipe: Recipe, logs: Path, warn: Callable[[str], None]) -> Iterator[None]:
     """Connect to the cluster at $RAY_ADDRESS, or run one here until the block ends.
 
     Args:
         recipe: Names the job.
         logs: Where Ray's logs are copied to when the block ends.
+        warn: Tells the user that they could not be copied.
     """
     here = runs_here()
     if here:
@@ -56,7 +60,17 @@ def ray_session(recipe: Recipe, logs: Path) -> Iterator[None]:
     finally:
         ray.shutdown()
         if here:
-            shutil.copytree(session / "logs", logs / "ray", dirs_exist_ok=True)
+            _keep_logs(session / "logs", logs / "ray", warn)
+
+
+def _keep_logs(found: Path, target: Path, warn: Callable[[str], None]) -> None:
+    """Copy Ray's logs; where that fails, say so, and leave what the run came to as it is."""
+    try:
+        shutil.copytree(found, target, dirs_exist_ok=True)
+    except OSError as error:
+        # copytree goes on after a file that fails, and raises them all: (from, to, why).
+        why = error.args[0][0][2] if isinstance(error, shutil.Error) else error
+        warn(f"Ray's logs could not be copied to {target}: {why}")
 
 
 def runs_here() -> bool:
@@ -84,7 +98,7 @@ def _quiet(logs: Path) -> None:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    handler = logging.FileHandler(logs / "driver.log")
+    handler = logging.FileHandler(logs / DRIVER_LOG)
     handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
     for name in ("ray", "ray.data", "ray.train", "ray.serve", "ray.tune"):
         logger = logging.getLogger(name)

@@ -19,14 +19,14 @@ from core.engine_entry import engine_entry
 from core.errors import UseError
 from core.identity import content_id
 from core.ledger import Ledger
-from core.models import cache_folder, model_folder
-from core.prices import PriceBook
+from core.models import cache_folder, make_cache, model_folder
+from core.prices import PriceBook, read_prices, recipe_prices
 from core.recipe import LoadedRecipe
-from core.run import Folder, Manifest, Run, StageFolder
+from core.run import Folder, Manifest, Run, StageFolder, explain_write
 from core.stage import Progress, StageContext, StageFunction
 from core.teacher import Engine
 from stillhouse.methods import lay_out, recipe_model
-from stillhouse.ray_session import local_resources, ray_session, runs_here
+from stillhouse.ray_session import DRIVER_LOG, local_resources, ray_session, runs_here
 from stillhouse.spending import Spending
 from stillhouse.stages import Fingerprint, Stage, fingerprints, resources
 
@@ -52,6 +52,10 @@ class Display(Protocol):
 
     def finished(self, stage: str, manifest: Manifest) -> None:
         """A stage is done."""
+        ...
+
+    def warn(self, text: str) -> None:
+        """Something went wrong that the outcome does not depend on."""
         ...
 
 
@@ -95,8 +99,20 @@ class Plan:
 
 
 def plan_run(loaded: LoadedRecipe, run: Run) -> Plan:
-    """Lay out a recipe in a run folder; nothing is written."""
+    """Lay out a recipe in a run folder; nothing is written.
+
+    Raises:
+        UseError: Two stages would have one name, or a file or a model cannot be read.
+    """
     stages = lay_out(loaded)
+    names = [stage.name for stage in stages]
+    twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+    if twice:
+        raise UseError(
+            f"recipe '{loaded.recipe.name}'",
+            f"two of its stages would have the name {twice[0]}.",
+            "Give the student that it is made from another name.",
+        )
     return Plan(loaded, run, stages, fingerprints(stages, loaded))
 
 
@@ -119,7 +135,7 @@ def refuse_other_recipe(plan: Plan) -> None:
         return
     before, now = state["recipe"], plan.loaded.recipe.model_dump(by_alias=True)
     keys = differences(before, now) or [
-        "a file that the recipe names, a prompt, a model, or Stillhouse itself"
+        "a file that the recipe names, a model, or the prompts or stages that Stillhouse brings"
     ]
     raise UseError(
         plan.run.folder.location,
@@ -138,6 +154,10 @@ def differences(before: Any, now: Any, key: str = "") -> list[str]:
             for line in differences(before.get(name), now.get(name), f"{key}.{name}".lstrip("."))
         ]
     return [] if before == now else [f"{key}: {before!r} -> {now!r}"]
+
+
+PRICES = "prices.yaml"
+"""File of a run: the price book that it was last started with."""
 
 
 @dataclass
@@ -173,7 +193,7 @@ class Workflow:
             if not pending:
                 return
             logs = logs_of(plan.run)
-            with ray_session(plan.loaded.recipe, logs):
+            with ray_session(plan.loaded.recipe, logs, self.display.warn):
                 try:
                     for number, stage in enumerate(pending):
                         self._run_stage(stage, logs)
@@ -291,6 +311,9 @@ class Workflow:
         recipe = plan.loaded.recipe.model_dump(by_alias=True)
         text = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True, width=100)
         plan.run.folder.write("recipe.yaml", text.encode())
+        # A copy, so that a run can be read where the recipe's own files are gone.
+        prices = yaml.safe_dump(recipe_prices(plan.loaded).model_dump(), allow_unicode=True)
+        plan.run.folder.write(PRICES, prices.encode())
         plan.run.folder.write_json(
             "run.json",
             {
@@ -323,11 +346,23 @@ def load_function(name: str) -> StageFunction:
 
 
 def logs_of(run: Run) -> Path:
-    """Where other libraries' output goes: in the run, or beside the caches for a remote run."""
-    beside = Folder(str(cache_folder() / "logs" / content_id(run.folder.location)))
-    logs = beside if run.folder.local is None else run.folder.child("logs")
-    logs.make()
-    return Path(logs.location)
+    """Where other libraries' output goes: in the run, or beside the caches for a remote run.
+
+    Raises:
+        StillhouseError: It cannot be written there.
+    """
+    local = run.folder.local
+    if local is None:
+        logs = cache_folder() / "logs" / content_id(run.folder.location)
+        make_cache(logs)
+        return logs
+    try:
+        (local / "logs").mkdir(parents=True, exist_ok=True)
+        with (local / "logs" / DRIVER_LOG).open("a"):
+            pass
+    except OSError as error:
+        raise explain_write(str(local / "logs"), error) from error
+    return local / "logs"
 
 
 @contextmanager
@@ -342,7 +377,11 @@ def _lock(run: Run) -> Iterator[None]:
         yield
         return
     run.folder.write("README", b"A Stillhouse run. `stillhouse status` and `report` read it.\n")
-    with (local / ".lock").open("w") as stream:
+    try:
+        stream = (local / ".lock").open("w")
+    except OSError as error:
+        raise explain_write(str(local / ".lock"), error) from error
+    with stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -370,3 +409,8 @@ def recipe_of(run: Run) -> LoadedRecipe:
     assert state is not None, "the run exists"
     recipe = recipe_model(state["method"]).model_validate(state["recipe"])
     return LoadedRecipe(recipe, Path(state["recipe_folder"]))
+
+
+def prices_of(run: Run) -> PriceBook:
+    """The price book that a run was last started with."""
+    return read_prices(run.folder.read(PRICES).decode())

@@ -313,9 +313,10 @@ class Model:
     role: Literal["teacher", "student"]
     model: str
     """Where it came from, such as embedded://smollm2-135m-instruct."""
-    revision: str
+    revision: str | None
+    """Of its files, as the stages that used it found them; None before the first of them is done.
+    """
     licence: str | None
-    parameters: int | None
 
 
 @dataclass(frozen=True)

@@ -78,8 +78,8 @@ class Listed:
 class Confused:
     """Answers of one wrong kind."""
 
-    right: str
-    given: str
+    right: int
+    given: int
     count: int
 
 
@@ -244,7 +244,7 @@ def _confused(data: ReportData) -> list[Confused]:
     if data.confusion is None:
         return []
     pairs = [
-        Confused(data.choices[right], data.choices[given], count)
+        Confused(right, given, count)
         for right, row in enumerate(data.confusion.counts[: len(data.choices)])
         for given, count in enumerate(row[: len(data.choices)])
         if right != given and count

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import UseError
-from core.recipe_file import load_recipe
+from core.recipe_file import file_schema, load_recipe
 from stillhouse.methods import recipe_model
 
 RECIPE = """\
@@ -127,6 +127,49 @@ def test_a_wrong_value_names_its_key(folder, old, new, key):
     assert error.exit_status == 2
 
 
+@pytest.mark.parametrize("value", ["!foo bar", "2024-13-45", "!!bool maybe", "!!timestamp x"])
+def test_a_value_that_yaml_does_not_have_names_its_line(folder, value):
+    error = refuse(folder, "name: routing", f"name: {value}")
+    assert error.place.endswith("line 1")
+    assert "quotes" in error.mend
+
+
+@pytest.mark.parametrize("text", ["a: &x [*x]\n", "a: " + "[" * 5_000 + "]" * 5_000])
+def test_a_recipe_without_end_is_refused(folder, text):
+    with pytest.raises(UseError):
+        load(folder, text)
+
+
+@pytest.mark.parametrize(
+    ("profiles", "line", "cause"),
+    [
+        ("profiles:", "profiles:", "'profiles' is no mapping"),
+        ("profiles: 3", "profiles: 3", "'profiles' is no mapping"),
+        ("profiles: {local: }", "profiles: {local: }", "'local' is no mapping"),
+        ("profiles:\n  local: [1]", "local: [1]", "'local' is no mapping"),
+    ],
+)
+@pytest.mark.parametrize("profile", [None, "local"])
+def test_profiles_that_change_nothing_are_refused(folder, profiles, line, cause, profile):
+    text = RECIPE[: RECIPE.index("profiles:")] + profiles + "\n"
+    with pytest.raises(UseError) as caught:
+        load(folder, text, profile=profile)
+    assert cause in caught.value.cause
+    assert line_of(text, caught.value) == line
+
+
+@pytest.mark.parametrize(
+    ("written", "right"),
+    [("1e-4", "1.0e-4"), ("2.5e3", "2.5e+3"), ("1.E5", "1.e+5")],
+)
+def test_a_number_that_yaml_reads_as_text_is_told_as_yaml_wants_it(folder, written, right):
+    key = "students.encoder.train.learning_rate"
+    with pytest.raises(UseError) as caught:
+        load(folder, settings=[f"{key}={written}"])
+    assert caught.value.mend == f"YAML reads {written} as text: write {right}."
+    assert load(folder, settings=[f"{key}={right}"])
+
+
 def test_a_boolean_choice_is_told_about_quotes(folder):
     error = refuse(folder, "choices: [business, sports]", "choices: [yes, no]")
     assert "quotes" in error.mend
@@ -202,10 +245,13 @@ def test_every_recipe_validates_against_the_schema_that_editors_get(folder):
     import jsonschema
     import yaml
 
-    schema = recipe_model("fewshot_mcqa").model_json_schema(by_alias=True)
+    schema = file_schema(recipe_model("fewshot_mcqa"))
     content = yaml.safe_load(RECIPE)
-    content.pop("profiles")
     jsonschema.validate(content, schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(content | {"profiles": {"local": {"studens": {}}}}, schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(content | {"profiles": {"local": None}}, schema)
     content["students"]["encoder"]["train"]["epocs"] = 1
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(content, schema)

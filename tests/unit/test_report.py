@@ -276,7 +276,6 @@ def realistic() -> d.ReportData:
                     "embedded://gemma-3-270m",
                     "a1b2c3d4e5f60718",
                     "Gemma Terms of Use",
-                    268_000_000,
                 ),
                 d.Model(
                     "minilm",
@@ -284,7 +283,6 @@ def realistic() -> d.ReportData:
                     "embedded://all-minilm-l6-v2",
                     "0f1e2d3c4b5a6978",
                     None,
-                    22_700_000,
                 ),
             ],
             packages={"ray": "2.60.0", "vllm": "0.29.0", "torch": "2.13.0", "deepspeed": "0.19.8"},
@@ -489,6 +487,27 @@ def test_lists_give_every_reason_its_turn():
     html = render(replace(data, rejected=d.Samples(9_000, rows)))
     assert "<strong>rare-reason</strong>" in html
     assert "80 of 9,000 are on this page" in html
+
+
+def test_more_choices_than_a_matrix_holds_are_a_list_of_mistakes():
+    names = [f"desk {number}" for number in range(25)]
+    counts = [[5 * (right == given) for given in range(25)] for right in range(25)]
+    counts[24][3], counts[0][7] = 4, 2
+    data = realistic()
+    student = replace(data.qualities[3], by_choice=[d.Score.of(5, 9)] * 25)
+    teacher = replace(data.qualities[2], by_choice=[d.Score.of(4, 9)] * 25)
+    html = render(
+        replace(
+            data,
+            choices=names,
+            qualities=[*data.qualities[:2], teacher, student],
+            confusion=d.Confusion("Student", counts),
+            balance=[d.Balance(i, 9, 9, 9) for i in range(25)],
+        )
+    )
+    assert "Confusion matrix" not in html
+    words = Page(html).words
+    assert "Right answer Student's answer Rows desk 24 desk 3 4 desk 0 desk 7 2 " in words
 
 
 def test_nothing_known_is_told_as_unknown_and_never_as_zero():

@@ -2,9 +2,11 @@
 
 import json
 
+import pyarrow as pa
 import pytest
 
 from core.recipe import Task
+from core.rows import TASK as TASK_ROWS
 from pipelines.selection import judge
 from pipelines.shards import Rejection, rejected_table
 from pipelines.tasks import LONGEST_QUESTION, parse_rows
@@ -37,6 +39,7 @@ def test_good_lines_become_rows_and_bad_ones_are_rejected_with_their_number(tmp_
         json.dumps({"question": "x" * (LONGEST_QUESTION + 1), "answer": "sports"}).encode(),
         b'{"question": "\\ud800 Rates rise", "answer": "business"}',
         b"[" * 100_000,
+        b'{"question": "Rates rise", "answer": "business", "year": ' + b"9" * 5_000 + b"}",
     ]
     file.write_bytes(b"\r\n".join(lines))
     rows, rejections = parse_rows(file, TASK)
@@ -55,12 +58,35 @@ def test_good_lines_become_rows_and_bad_ones_are_rejected_with_their_number(tmp_
         "duplicate",
         "too-long",
         "not-json",
+        "not-json",
     ]
     assert "line 2" in rejections[0][1].detail
     assert "line 9" in rejections[6][1].detail
     table = rejected_table("examples", rejections)
     assert table.num_rows == len(rejections)
     assert "\\xff" in table["original"][0].as_py()
+
+
+def test_half_a_surrogate_pair_in_a_difficulty_still_goes_into_the_table(tmp_path):
+    file = tmp_path / "rows.jsonl"
+    file.write_bytes(b'{"question": "Who won?", "answer": "sports", "difficulty": " \\udfff hard"}')
+    rows, rejections = parse_rows(file, TASK)
+    assert pa.Table.from_pylist(rows, schema=TASK_ROWS)["difficulty"].to_pylist() == [
+        "\\udfff hard"
+    ]
+    assert not rejections
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path):
+    plain, marked = tmp_path / "plain.jsonl", tmp_path / "marked.jsonl"
+    lines = b'{"question": "Who won?", "answer": "sports"}\nnot json\n'
+    plain.write_bytes(lines)
+    marked.write_bytes(b"\xef\xbb\xbf" + lines)
+    assert parse_rows(marked, TASK) == parse_rows(plain, TASK)
+    marked.write_bytes(b"\xef\xbb\xbf\r\n" + lines)
+    assert len(parse_rows(marked, TASK)[1]) == 1, "a line with nothing but the mark is empty"
+    marked.write_bytes(lines + b"\xef\xbb\xbf" + lines)
+    assert reasons(parse_rows(marked, TASK)[1]) == ["not-json"] * 3, "elsewhere it is a mistake"
 
 
 def test_equal_content_has_equal_ids_whatever_the_order(tmp_path):

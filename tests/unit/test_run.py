@@ -13,7 +13,8 @@ import pytest
 
 from core.errors import UseError, WorkError
 from core.rows import REJECTED
-from core.run import Folder, Manifest, Run
+from core.run import Folder, Manifest, Run, explain_write
+from tests.permissions import bind_permissions, mode
 
 TABLE = pa.table({"id": ["a", "b"]})
 NONE_REJECTED = REJECTED.empty_table()
@@ -100,11 +101,9 @@ def test_a_full_disk_is_told_and_loses_nothing(run):
 
 def test_a_disk_without_space_is_named(run):
     """/dev/full answers every write with ENOSPC."""
-    from core.run import _explain_write
-
     with pytest.raises(OSError) as caught, Path("/dev/full").open("wb", buffering=0) as stream:
         stream.write(b"x")
-    error = _explain_write("place", caught.value)
+    error = explain_write("place", caught.value)
     assert isinstance(error, WorkError)
     assert "the disk is full" in error.cause
 
@@ -116,12 +115,25 @@ def test_a_file_in_the_way_is_named(tmp_path):
     assert "--run" in caught.value.mend
 
 
-@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs /proc")
-def test_a_folder_without_permission_is_named():
-    # /proc takes no new folders, not even root's.
-    with pytest.raises((UseError, WorkError)) as caught:
-        Folder("/proc/self/run").write("x", b"")
-    assert "/proc/self/run" in caught.value.place
+def test_a_folder_without_permission_is_named(tmp_path):
+    script = f"from core.run import Folder; Folder('{tmp_path}/run').write('x', b'')"
+    with mode(tmp_path, 0o555):
+        done = subprocess.run(
+            [sys.executable, "-c", script],
+            preexec_fn=bind_permissions(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"core.errors.UseError: {tmp_path}/run/x: there is no permission")
+
+
+@pytest.mark.parametrize("url", ["foo://x", "file://relative", "s3://b ad/x", "abfs://x"])
+def test_a_url_that_leads_nowhere_is_named(url):
+    with pytest.raises(UseError) as caught:
+        Run(Folder(url)).state()
+    assert caught.value.place == url
 
 
 def test_json_is_readable(run):

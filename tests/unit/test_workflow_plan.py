@@ -42,6 +42,33 @@ def test_a_plan_is_the_same_every_time(plan_of):
     assert plan_of().fingerprints == plan_of().fingerprints
 
 
+def test_a_model_folder_is_hashed_once_for_all_its_stages(plan_of, monkeypatch):
+    import core.models
+
+    model = plan_of.folder / "model"
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    hashed = []
+    digest = core.models.folder_digest
+    monkeypatch.setattr(
+        core.models, "folder_digest", lambda folder: hashed.append(folder) or digest(folder)
+    )
+    plan = plan_of(f"teachers.small.model={model}")
+    assert sum(stage.teacher == "small" for stage in plan.stages) > 1
+    assert hashed == [model]
+
+
+@pytest.mark.parametrize(
+    ("student", "stage"),
+    [("encoder-examples-alone", "train-encoder-examples-alone"), ("teacher", "predict-teacher")],
+)
+def test_students_whose_stages_would_have_one_name_are_refused(plan_of, student, stage):
+    with pytest.raises(UseError) as caught:
+        plan_of(f"students.{student}={{model: embedded://all-minilm-l6-v2}}")
+    assert stage in caught.value.cause
+    assert "another name" in caught.value.mend
+
+
 def test_more_rows_keep_the_work_that_is_there(plan_of):
     before, after = plan_of(), plan_of("generate.decomposed.rows=20")
     assert changed(before, after) == {"write", "clean", "score", "select"} | AFTER_SELECT
@@ -126,6 +153,18 @@ def test_another_recipe_in_the_same_folder_is_refused_with_the_difference(plan_o
     assert "train-encoder" in caught.value.mend
     assert "--update" in caught.value.mend
     assert "write" not in caught.value.mend
+
+
+def test_a_changed_file_is_told_as_what_can_have_changed(plan_of):
+    plan = plan_of()
+    Workflow(plan, display=None, stages=plan.stages)._write_state()
+    for stage in plan.stages:
+        plan.folder(stage.name).commit(Manifest(stage.name, "f", {}, [], 0, {}))
+    with (plan_of.folder / "examples.jsonl").open("a") as stream:
+        stream.write('{"question": "Rates rise", "answer": "business"}\n')
+    with pytest.raises(UseError, match="a file that the recipe names") as caught:
+        refuse_other_recipe(plan_of())
+    assert "Stillhouse itself" not in caught.value.cause
 
 
 def test_until_takes_a_stage_and_what_it_needs_and_no_more(plan_of):

@@ -1,0 +1,85 @@
+"""What is read of a run, where the recipe's own files may be gone, and what of it is shown."""
+
+import json
+import shutil
+
+import pytest
+
+from core.ledger import Entry, Ledger
+from core.recipe_file import load_recipe
+from core.run import Folder, Manifest, Run
+from stillhouse.gather import SAMPLES, _balance, _samples, gather
+from stillhouse.methods import recipe_model
+from stillhouse.workflow import Workflow, plan_run, prices_of
+from tests.unit.test_command_line import stillhouse
+from tests.unit.test_recipe_file import RECIPE
+
+PRICES = "currency: EUR\ndevices:\n  cpu-core: {per_hour: 3.6, source: the contract}\n"
+
+
+@pytest.fixture
+def run(tmp_path) -> Run:
+    """A run of a local teacher that is done with writing, and whose inputs are gone."""
+    inputs = tmp_path / "inputs"
+    (inputs / "model").mkdir(parents=True)
+    (inputs / "model" / "config.json").write_text("{}")
+    for name in ("examples.jsonl", "evaluation.jsonl"):
+        (inputs / name).write_text('{"question": "Who won?", "answer": "sports"}\n')
+    (inputs / "book.yaml").write_text(PRICES)
+    (inputs / "recipe.yaml").write_text(RECIPE)
+    settings = [f"teachers.small.model={inputs}/model", "prices=book.yaml"]
+    run = Run(Folder(str(tmp_path / "run")))
+    plan = plan_run(load_recipe(inputs / "recipe.yaml", recipe_model, settings=settings), run)
+    Workflow(plan, display=None, stages=plan.stages)._write_state()
+    made = plan.fingerprints["write"]
+    manifest = Manifest("write", made.whole, made.made_from, [], 10, {})
+    plan.folder("write").commit(manifest)
+    # 1,000 device-seconds at 3.6 an hour.
+    Ledger(run.ledger).write(Entry("write", "a", "cpu-core", "small", useful_seconds=1000))
+    shutil.rmtree(inputs)
+    return run
+
+
+def test_a_run_is_read_where_its_inputs_are_gone(run):
+    status = stillhouse("status", run.folder.location)
+    assert status.returncode == 0, status.stderr
+    assert "Cost so far: €1.00" in status.stdout
+    report = stillhouse("report", run.folder.location)
+    assert report.returncode == 0, report.stderr
+    twin = json.loads(run.folder.read("report.json"))
+    teacher, student = twin["provenance"]["models"]
+    assert teacher["revision"] == _manifest(run)["made_from"]["models"][teacher["model"]]
+    assert student["revision"] is None, "no stage that used it is done"
+
+
+def test_the_price_book_of_a_run_is_the_one_that_it_was_started_with(run):
+    assert prices_of(run).devices["cpu-core"].source == "the contract"
+    assert gather(run).economics.currency == "EUR"
+
+
+def _manifest(run: Run) -> dict:
+    return run.finished_stages()["write"].folder.read_json("manifest.json")
+
+
+@pytest.mark.parametrize("total", [0, 1, SAMPLES, SAMPLES + 1, 2 * SAMPLES - 1, 10 * SAMPLES + 7])
+def test_samples_are_spread_over_all_rows(total):
+    samples = _samples(list(range(total)))
+    assert samples.total == total
+    assert len(samples.rows) <= SAMPLES
+    assert len(samples.rows) >= min(total, SAMPLES // 2)
+    steps = {after - before for before, after in zip(samples.rows, samples.rows[1:], strict=False)}
+    assert len(steps) <= 1
+    if total:
+        assert samples.rows[0] == 0
+        assert samples.rows[-1] + max(steps, default=1) >= total
+
+
+def test_the_balance_counts_the_scores_that_the_student_learned_from():
+    rows = [
+        {"intended": 0, "logprobs": [-1.0, -2.0], "calibrated": [-2.0, -1.0]},
+        {"intended": 1, "logprobs": [-1.0, -2.0], "calibrated": [-1.0, -2.0]},
+    ]
+    raw = _balance(["a", "b"], rows, [], "logprobs")
+    assert [balance.teacher for balance in raw] == [2, 0]
+    calibrated = _balance(["a", "b"], rows, [], "calibrated")
+    assert [balance.teacher for balance in calibrated] == [1, 1]
