@@ -157,7 +157,9 @@ def test_another_recipe_in_the_same_folder_is_refused_with_the_difference(plan_o
 
 def test_a_changed_file_is_told_as_what_can_have_changed(plan_of):
     plan = plan_of()
-    Workflow(plan, display=None, stages=plan.stages)._write_state()
+    Workflow(
+        plan, display=None, stages=plan.stages, prices=PriceBook(currency="USD")
+    )._write_state()
     for stage in plan.stages:
         plan.folder(stage.name).commit(Manifest(stage.name, "f", {}, [], 0, {}))
     with (plan_of.folder / "examples.jsonl").open("a") as stream:
