@@ -24,19 +24,20 @@ def engine_entry(
         wall_seconds: Since the attempt's begin.
     """
     used = {key: value - engine.accounted.get(key, 0) for key, value in statistics.items()}
-    device = context.recipe.recipe.teachers[engine.teacher].device
+    device = engine.device
+    count = device.count if device else 0.0
     return Entry(
         stage=context.stage.stage,
         attempt=context.attempt,
-        device=device.kind,
+        device=device.kind if device else "",
         model=engine.model,
         requests=int(used["requests"]),
         tokens_in=int(used["tokens_in"]),
         tokens_cached=int(used["tokens_cached"]),
         tokens_out=int(used["tokens_out"]),
         rows=rows,
-        startup_seconds=used["startup"] * device.count,
-        useful_seconds=used["useful"] * device.count,
-        idle_seconds=used["idle"] * device.count,
+        startup_seconds=used["startup"] * count,
+        useful_seconds=used["useful"] * count,
+        idle_seconds=used["idle"] * count,
         wall_seconds=wall_seconds,
     )

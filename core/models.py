@@ -12,6 +12,7 @@ from pyarrow import fs
 
 from core.errors import UseError, WorkError
 from core.identity import content_id, folder_digest
+from core.recipe import AnyTeacher, EndpointTeacher
 from core.run import explain_write, open_url
 
 EMBEDDED = "embedded://"
@@ -79,6 +80,13 @@ def model_revision(name: str) -> str:
     if not Path(name).is_dir() and _is_hub_id(name):
         return _hub_commit(name)
     return folder_digest(model_folder(name))
+
+
+def teacher_revision(teacher: AnyTeacher) -> str:
+    """What a row's id says about who answered it: a model's files, or an endpoint's model."""
+    if isinstance(teacher, EndpointTeacher):
+        return content_id(teacher.base_url, teacher.api, teacher.model)
+    return model_revision(teacher.model)
 
 
 def _fetch_folder(url: str) -> Path:

@@ -13,7 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    field_validator,
+    model_validator,
+)
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 """Lower-case letters, digits, dots, dashes and underscores: it becomes a folder and a URL."""
@@ -162,6 +170,20 @@ class EndpointTeacher(Section):
         return self
 
 
+def _backend(teacher: Any) -> str:
+    """Which kind of teacher a section is; vLLM where it does not say."""
+    if isinstance(teacher, dict):
+        return str(teacher.get("backend", "vllm"))
+    return str(getattr(teacher, "backend", ""))
+
+
+AnyTeacher = Annotated[
+    Annotated[Teacher, Tag("vllm")] | Annotated[EndpointTeacher, Tag("openai")],
+    Discriminator(_backend),
+]
+"""A teacher of any kind; `backend` says which."""
+
+
 class Objective(Section):
     """The loss of a student that chooses: lambda*CE(y) + (1-lambda)*CE(p_tau) (2412.09807)."""
 
@@ -304,7 +326,7 @@ class Recipe(Section):
     """Rows that are committed together: what a kill can cost."""
     task: Task
     """What the student must learn."""
-    teachers: dict[Name, Teacher] = Field(min_length=1)
+    teachers: dict[Name, AnyTeacher] = Field(min_length=1)
     """By name: the models that generate and score."""
     students: dict[Name, Student] = Field(min_length=1)
     """By name: the models that are trained."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from core.recipe import Device
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -72,8 +74,18 @@ class Engine(Protocol):
     accounted: dict[str, float]
     """Statistics that stand in the ledger already; what came since belongs to the next stage."""
 
-    rows_at_once: int
-    """Rows that it works on at once."""
+    everywhere: bool
+    """Whether workers all over the cluster ask it; otherwise the driver alone does."""
+
+    @property
+    def rows_at_once(self) -> int:
+        """Rows that it works on at once."""
+        ...
+
+    @property
+    def device(self) -> Device | None:
+        """What one replica holds; None where tokens are paid and no device."""
+        ...
 
     @property
     def replicas(self) -> int:
@@ -98,6 +110,14 @@ class Engine(Protocol):
 
     def statistics(self) -> dict[str, float]:
         """Seconds of `startup`, `useful` and `idle` time, and `Usage`, since the start."""
+        ...
+
+    async def disconnect(self) -> None:
+        """Close what belongs to the running event loop, when the loop is about to end."""
+        ...
+
+    def close(self) -> None:
+        """Give back what it holds."""
         ...
 
     def forget_prompts(self) -> None:

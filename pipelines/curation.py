@@ -28,7 +28,7 @@ from pipelines.contamination import EvaluationNgrams
 from pipelines.duplicates import first_of_equal, normal_form, text_key
 from pipelines.language import LanguageFilter
 from pipelines.near_duplicates import NearDuplicates
-from pipelines.shards import Rejection, Row, rejected_table
+from pipelines.row_work import Rejection, Row, rejected_table
 
 SHARD_ROWS = 10_000
 """Rows, kept or rejected, from which an output shard is committed."""

@@ -9,26 +9,49 @@ import ray
 
 
 class Desk:
-    """The body of a small actor, one for a whole run: counts come in, and the word to stop."""
+    """Counts come in, and the word to stop: in this process, or as a small actor for workers."""
 
     def __init__(self) -> None:
         self._answered: Counter[str] = Counter()
         self._stopped: set[str] = set()
 
-    async def note(self, lane: str, answered: int) -> bool:
+    def note(self, lane: str, answered: int) -> bool:
         """Note rows that a worker has answered since its last note; says whether to go on."""
         self._answered[lane] += answered
         return lane not in self._stopped
 
-    async def answered(self) -> dict[str, int]:
+    def answered(self) -> dict[str, int]:
         """Rows answered so far, by lane."""
         return dict(self._answered)
 
-    async def stop(self, lane: str) -> None:
+    def stop(self, lane: str) -> None:
         """Let no further shard of a lane begin."""
         self._stopped.add(lane)
 
 
-def open_desk() -> Any:
-    """The desk's actor, started anew: a stage counts from zero."""
-    return ray.remote(Desk).options(num_cpus=0, max_concurrency=10_000).remote()
+class StageDesk:
+    """The driver's side: its own desk, and an actor where workers are elsewhere."""
+
+    def __init__(self, *, elsewhere: bool) -> None:
+        self.here = Desk()
+        self.actor: Any = ray.remote(Desk).options(num_cpus=0).remote() if elsewhere else None
+
+    async def note_here(self, lane: str, answered: int) -> bool:
+        """`Desk.note` for a worker in this process."""
+        return self.here.note(lane, answered)
+
+    def answered(self) -> dict[str, int]:
+        """Rows answered so far, by lane."""
+        found = self.here.answered()
+        return found if self.actor is None else {**found, **ray.get(self.actor.answered.remote())}
+
+    def stop(self, lane: str) -> None:
+        """Let no further shard of a lane begin."""
+        self.here.stop(lane)
+        if self.actor is not None:
+            ray.get(self.actor.stop.remote(lane))
+
+    def close(self) -> None:
+        """Give the actor back."""
+        if self.actor is not None:
+            ray.kill(self.actor)

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import aiohttp
 
 from core.errors import StillhouseError, UseError, WorkError
-from core.recipe import EndpointTeacher
+from core.recipe import Device, EndpointTeacher
 from core.teacher import Completion, LabelScores, Sampling, Usage
 from pipelines.openai_form import (
     MALFORMED,
@@ -113,6 +113,9 @@ class Endpoint:
         self.teacher = teacher
         self.model = settings.model
         self.accounted: dict[str, float] = {}
+        self.rows_at_once = settings.max_concurrency
+        self.device: Device | None = None
+        self.everywhere = False
         self._settings = settings
         self._backoff_seconds = backoff_seconds
         self._patience_seconds = patience_seconds
@@ -202,7 +205,16 @@ class Endpoint:
         """None: the model runs on the endpoint's machines."""
         return []
 
-    async def close(self) -> None:
+    def demand(self, rows: int, seconds_left: float) -> None:
+        """Nothing follows: what stands behind an endpoint is not ours to scale."""
+
+    def forget_prompts(self) -> None:
+        """Nothing follows: an endpoint keeps its caches to itself."""
+
+    def close(self) -> None:
+        """Nothing is held between two stages."""
+
+    async def disconnect(self) -> None:
         """Close the connections; the next call opens them again."""
         if self._connection is not None:
             await self._connection.session.close()

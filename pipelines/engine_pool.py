@@ -17,7 +17,7 @@ from typing import Any
 import ray
 
 from core.errors import StillhouseError, UseError, WorkError
-from core.recipe import Teacher
+from core.recipe import Device, Teacher
 from core.teacher import Completion, EngineKilled, LabelScores, Sampling
 from pipelines.engine import VLLMEngine
 from pipelines.engine_roster import EngineRoster, back
@@ -50,6 +50,8 @@ class EnginePool:
     roster: Any
     rows_at_once: int
     """Rows that all engines together work on at once, at their greatest number."""
+    device: Device
+    """What one engine holds."""
     accounted: dict[str, float] = field(default_factory=dict)
     _engines: dict[int, Any] = field(default_factory=dict)
     _refreshed: float = -1.0
@@ -57,8 +59,11 @@ class EnginePool:
     _down: dict[int, asyncio.Future[None]] = field(default_factory=dict)
     _suspects: _Suspects | None = None
 
+    everywhere = True
+
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.teacher, self.model, self.roster, self.rows_at_once)
+        parts = (self.teacher, self.model, self.roster, self.rows_at_once, self.device)
+        return type(self), parts
 
     @property
     def replicas(self) -> int:
@@ -91,6 +96,9 @@ class EnginePool:
     def processes(self) -> list[int]:
         """Ids of the engines' processes, where they run on this machine."""
         return list(ray.get(self.roster.processes.remote()))
+
+    async def disconnect(self) -> None:
+        """Nothing belongs to an event loop: Ray holds the connections."""
 
     def close(self) -> None:
         """Stop the engines."""
@@ -272,7 +280,7 @@ def start_engines(
         ray.kill(roster)
         raise _does_not_start(name, logs, error) from error
     at_once = start.rows_at_once * teacher.replica_bounds.max
-    return EnginePool(name, teacher.model, roster, at_once)
+    return EnginePool(name, teacher.model, roster, at_once, teacher.device)
 
 
 def _does_not_start(name: str, logs: Path, error: Exception) -> StillhouseError:

@@ -15,7 +15,7 @@ from core.errors import WorkError
 from core.models import model_folder
 from core.rows import PREDICTION
 from core.stage import StageContext, StageResult
-from pipelines.shards import rejected_table
+from pipelines.row_work import rejected_table
 
 BATCH_ROWS = 64
 """Rows of one forward pass."""

@@ -16,13 +16,14 @@ import pyarrow as pa
 
 from core.errors import WorkError
 from core.identity import content_id
-from core.models import model_revision
+from core.models import teacher_revision
 from core.rows import SCORED
 from core.stage import StageContext, StageResult
 from core.teacher import Engine, LabelScores, Usage
 from pipelines.fewshot_prompts import FOLDER, FewshotPrompts
 from pipelines.prompt_files import prompt_version
-from pipelines.shards import Lane, Rejection, Row, run_shards
+from pipelines.row_work import Rejection, Row
+from pipelines.shards import Lane, run_shards
 
 CONTENT_FREE = ("N/A", "[MASK]", "")
 """Inputs without content, as in the calibration paper."""
@@ -124,7 +125,7 @@ def score(context: StageContext) -> StageResult:
         "task": recipe.task.model_dump(exclude={"examples", "evaluation"}),
         "examples": [row["id"] for row in examples],
         "prompt": prompt_version(f"{FOLDER}/score_choice.j2"),
-        "model": model_revision(recipe.teachers[teacher].model),
+        "model": teacher_revision(recipe.teachers[teacher]),
         "orders": orders,
     }
     result = run_shards(

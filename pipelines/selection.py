@@ -11,7 +11,7 @@ from scipy.special import softmax
 from core.rows import TRAINING
 from core.run import count_by_reason
 from core.stage import StageContext, StageResult
-from pipelines.shards import Rejection, rejected_table
+from pipelines.row_work import Rejection, rejected_table
 
 
 def select(context: StageContext) -> StageResult:

@@ -5,7 +5,8 @@ rows of a shard at once, and commits the answers as one file that appears whole 
 After any kill, the same call finds the same shards and runs those whose files are not there.
 
 Every teacher of a stage has a lane: its own rows, its own workers and its own engines, all in one
-pass of Ray Data. A lane that fails leaves the others going.
+pass. Workers that ask engines are Ray Data's; an endpoint is asked from the driver, where its
+limits and its key are in one place. A lane that fails leaves the others going.
 
 Ray Data's own checkpoints are not used: they need the rows to come from a file reader, load every
 id on restore, and count rows that failed as done.
@@ -14,27 +15,29 @@ id on restore, and count rows that failed as done.
 from __future__ import annotations
 
 import asyncio
-import json
 import math
-import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import reduce
-from typing import Any, Protocol
+from functools import partial, reduce
+from queue import SimpleQueue
+from threading import Thread
+from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
 import ray
-import ray.data
 
-from core.errors import StillhouseError, UseError, WorkError
-from core.rows import REJECTED
+from core.errors import StillhouseError, WorkError
 from core.run import StageFolder, count_by_reason
 from core.stage import StageContext, StageResult
-from core.teacher import Engine, EngineKilled
-from pipelines.desk import open_desk
-from pipelines.plan import PlannedShard, read_plan, read_shard, write_plan
+from core.teacher import Engine
+from pipelines.desk import StageDesk
+from pipelines.plan import PlannedShard, read_plan, write_plan
+from pipelines.row_work import Row, RowWork
+from pipelines.shard_worker import RayShardWorker, ShardReport, ShardWorker, answer_here, from_row
 from pipelines.stage_watch import LaneCount, StageWatch, rows_on_their_way
+
+if TYPE_CHECKING:
+    import ray.data
 
 SHARDS_AT_LEAST = 3
 """Shards that a worker has open at once: the engine has work while one ends and commits."""
@@ -44,34 +47,6 @@ ROWS_PER_WORKER = 4096
 
 WORKER_CPUS = 0.1
 """A worker waits for engines nearly all the time."""
-
-Row = dict[str, Any]
-
-NOTE_SECONDS = 0.5
-"""Between two notes of a worker on how far it is."""
-
-
-@dataclass(frozen=True)
-class Rejection:
-    """Why a row could not be used."""
-
-    reason: str
-    """A short fixed word."""
-    detail: str
-    """One sentence for a person."""
-    original: Any
-    """The row, or what a teacher made of it."""
-
-
-class RowWork(Protocol):
-    """What is to be done with one planned row; travels to the workers."""
-
-    schema: pa.Schema
-    """Of the rows it makes."""
-
-    async def __call__(self, row: Row) -> Row | Rejection:
-        """Answer one row. A row that cannot be answered is rejected, never an exception."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -83,32 +58,6 @@ class Lane:
     plan: Iterable[Row]
     """All rows in a fixed order, each with its `id`; read only where the plan is not on disk."""
     work: RowWork
-
-
-def rejected_table(stage: str, rejections: Sequence[tuple[str, Rejection]]) -> pa.Table:
-    """Rejected rows as a table; anything that is not JSON is kept as its Python text."""
-    return pa.Table.from_pylist(
-        [
-            {
-                "id": row_id,
-                "stage": stage,
-                "reason": rejection.reason,
-                "detail": _storable(rejection.detail),
-                "original": _storable(
-                    rejection.original
-                    if isinstance(rejection.original, str)
-                    else json.dumps(rejection.original, ensure_ascii=False, default=repr)
-                ),
-            }
-            for row_id, rejection in rejections
-        ],
-        schema=REJECTED,
-    )
-
-
-def _storable(text: str) -> str:
-    # Arrow holds UTF-8; a lone surrogate is shown as its escape.
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 @dataclass
@@ -131,109 +80,6 @@ class _Lane:
         """Shards that one worker has open at once."""
         rows = rows_on_their_way(self.lane.engine) / self.workers
         return max(SHARDS_AT_LEAST, math.ceil(rows / shard_rows) + 1)
-
-
-class ShardWorker:
-    """The Ray Data actor that answers shards of one lane."""
-
-    def __init__(
-        self, lane: str, work: RowWork, stage: StageFolder, desk: Any, reusable: ray.ObjectRef
-    ) -> None:
-        self._lane = lane
-        self._work = work
-        self._stage = stage
-        self._desk = desk
-        # Rows by id in shards that an earlier plan cut otherwise: found again, not paid again.
-        self._reusable: dict[str, str] = ray.get(reusable)
-        self._old_shards: dict[str, dict[str, Row]] = {}
-        self._answered = 0
-        self._noted = 0.0
-        self._may_begin = True
-
-    async def __call__(self, batch: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
-        """Answer and commit the one shard in a batch.
-
-        An error that stops the lane goes back as a row: Ray Data would wrap it and lose its parts.
-        """
-        key = str(batch["shard"][0])
-        await self._note()
-        if not self._may_begin:
-            return
-        try:
-            rows, rejected = await self._answer(key)
-        except StillhouseError as error:
-            yield _report(self._lane, key, error=error)
-        except Exception as error:  # a fault in the work; the next rows would meet it too
-            cause = f"the work stopped: {type(error).__name__}: {error}."
-            mend = "What was committed is safe. The run's logs/ say more."
-            fault = WorkError(f"stage {self._stage.stage}", cause, mend)
-            yield _report(self._lane, key, error=fault)
-        else:
-            yield _report(self._lane, key, rows, rejected)
-
-    async def _answer(self, key: str) -> tuple[int, int]:
-        """Answer a shard's rows and commit it; returns how many were kept and rejected."""
-        planned = await asyncio.to_thread(read_shard, self._stage.plan, key)
-        answers = await asyncio.gather(*map(self._answer_row, planned))
-        rows = [answer for answer in answers if not isinstance(answer, Rejection)]
-        rejections = [
-            (row["id"], answer)
-            for row, answer in zip(planned, answers, strict=True)
-            if isinstance(answer, Rejection)
-        ]
-        await asyncio.to_thread(self._commit, key, rows, rejections)
-        await self._note()
-        return len(rows), len(rejections)
-
-    async def _answer_row(self, row: Row) -> Row | Rejection:
-        answer: Row | Rejection
-        try:
-            answer = self._find(row["id"]) or await self._work(row)
-        except EngineKilled:
-            detail = "the engine died each time that this row was put to it"
-            answer = Rejection("poison", detail, row)
-        self._answered += 1
-        if time.monotonic() - self._noted > NOTE_SECONDS:
-            await self._note()
-        return answer
-
-    def _commit(self, key: str, rows: list[Row], rejections: list[tuple[str, Rejection]]) -> None:
-        rejected = rejected_table(self._stage.stage, rejections)
-        table = pa.Table.from_pylist(rows, schema=self._work.schema)
-        self._stage.commit_shard(key, table, rejected)
-
-    async def _note(self) -> None:
-        self._noted = time.monotonic()
-        answered, self._answered = self._answered, 0
-        self._may_begin = await self._desk.note.remote(self._lane, answered)
-
-    def _find(self, row_id: str) -> Row | None:
-        key = self._reusable.get(row_id)
-        if key is None:
-            return None
-        if key not in self._old_shards:
-            table = self._stage.rows.read_table(f"{key}.parquet")
-            self._old_shards[key] = {row["id"]: row for row in table.to_pylist()}
-        return self._old_shards[key][row_id]
-
-
-def _report(
-    lane: str, key: str, rows: int = 0, rejected: int = 0, error: StillhouseError | None = None
-) -> dict[str, Any]:
-    """What the driver hears of a shard; the columns are the same whatever happened."""
-    parts = error and [type(error).__name__, error.place, error.cause, error.mend]
-    return {
-        "lane": [lane],
-        "key": [key],
-        "rows": [rows],
-        "rejected": [rejected],
-        "error": [json.dumps(parts) if parts else ""],
-    }
-
-
-def _reported_error(text: str) -> StillhouseError:
-    name, *parts = json.loads(text)
-    return (UseError if name == UseError.__name__ else WorkError)(*parts)
 
 
 def run_shards(context: StageContext, lanes: Sequence[Lane]) -> StageResult:
@@ -276,13 +122,11 @@ def _planned(context: StageContext, lane: Lane, committed: set[str]) -> _Lane:
 def _answer(
     context: StageContext, planned: list[_Lane], pending: list[_Lane], committed: set[str]
 ) -> None:
-    """Send the pending shards through Ray Data."""
-    desk = open_desk()
+    """Send the pending shards to workers, and take note of what becomes of them."""
+    far = [lane for lane in pending if lane.lane.engine.everywhere]
+    desk = StageDesk(elsewhere=bool(far))
     spare = committed - {shard.key for lane in planned for shard in lane.plan}
-    reusable = ray.put(_reusable_rows(context.stage, spare))
-    datasets = [_dataset(context, lane, desk, reusable) for lane in pending]
-    dataset = reduce(lambda one, other: one.union(other), datasets)
-    by_name = {lane.name: lane for lane in pending}
+    reusable = _reusable_rows(context.stage, spare)
     counts = {
         lane.name: LaneCount(
             lane.lane.engine,
@@ -291,23 +135,98 @@ def _answer(
         )
         for lane in planned
     }
+    streams = [
+        partial(_ask_here, context, lane, desk, reusable) for lane in pending if lane not in far
+    ]
+    if far:
+        streams.append(partial(_ask_everywhere, context, far, desk, reusable))
+    by_name = {lane.name: lane for lane in pending}
     with StageWatch(context, desk, counts) as watch:
-        try:
-            for shard in dataset.iter_rows():
-                lane = by_name[shard["lane"]]
-                if shard["error"]:
-                    lane.error = lane.error or _reported_error(shard["error"])
-                    watch.stop(lane.name)
-                else:
-                    watch.committed(lane.name, shard["rows"], shard["rejected"])
-        except ray.exceptions.RayError as error:
-            raise WorkError(
-                f"stage {context.stage.stage}",
-                f"Ray stopped the work: {type(error).__name__}.",
-                "What was committed is safe; run the same command again. The run's logs/ say more.",
-            ) from error
+        for report in _together(streams):
+            lane = by_name[report.lane]
+            if report.error is not None:
+                lane.error = lane.error or report.error
+                desk.stop(lane.name)
+            else:
+                watch.committed(lane.name, report.rows, report.rejected)
     if watch.verdict is not None:
         raise watch.verdict
+
+
+Report = Callable[[ShardReport], None]
+
+
+def _together(streams: Sequence[Callable[[Report], None]]) -> Iterator[ShardReport]:
+    """The reports of several streams, each in a thread of its own, as they come.
+
+    Raises:
+        Exception: What a stream ended with, after all others have ended.
+    """
+    found: SimpleQueue[ShardReport | None] = SimpleQueue()
+    errors: list[BaseException] = []
+
+    def go(stream: Callable[[Report], None]) -> None:
+        try:
+            stream(found.put)
+        except BaseException as error:  # raised again below, in the thread that waits
+            errors.append(error)
+        finally:
+            found.put(None)
+
+    for stream in streams:
+        Thread(target=go, args=(stream,), daemon=True).start()
+    going = len(streams)
+    while going:
+        report = found.get()
+        if report is None:
+            going -= 1
+        else:
+            yield report
+    if errors:
+        raise errors[0]
+
+
+def _ask_here(
+    context: StageContext,
+    lane: _Lane,
+    desk: StageDesk,
+    reusable: dict[str, str],
+    report: Report,
+) -> None:
+    """Answer a lane's shards from the driver."""
+    work = ShardWorker(lane.name, lane.lane.work, context.stage, desk.note_here, reusable)
+    at_once = lane.shards_at_once(context.recipe.recipe.shard_rows)
+
+    async def go() -> None:
+        try:
+            await answer_here(work, [shard.key for shard in lane.pending], at_once, report)
+        finally:
+            await lane.lane.engine.disconnect()
+
+    asyncio.run(go())
+
+
+def _ask_everywhere(
+    context: StageContext,
+    lanes: list[_Lane],
+    desk: StageDesk,
+    reusable: dict[str, str],
+    report: Report,
+) -> None:
+    """Answer lanes' shards by workers all over the cluster, in one pass of Ray Data."""
+    import ray.data
+
+    known = ray.put(reusable)
+    datasets = [_dataset(context, lane, desk.actor, known) for lane in lanes]
+    try:
+        for row in reduce(lambda one, other: one.union(other), datasets).iter_rows():
+            report(from_row(row))
+    except ray.exceptions.RayError as error:
+        raise WorkError(
+            f"stage {context.stage.stage}",
+            f"Ray stopped the work: {type(error).__name__}.",
+            "What was committed is safe; run the same command again. The run's logs/ say more.",
+        ) from error
 
 
 def _dataset(
@@ -321,7 +240,7 @@ def _dataset(
     at_once = lane.shards_at_once(context.recipe.recipe.shard_rows)
     keys = [{"shard": shard.key} for shard in lane.pending]
     return ray.data.from_items(keys, override_num_blocks=len(keys)).map_batches(
-        ShardWorker,
+        RayShardWorker,
         batch_size=1,
         fn_constructor_args=(lane.name, lane.lane.work, context.stage, desk, reusable),
         num_cpus=WORKER_CPUS,

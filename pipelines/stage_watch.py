@@ -6,7 +6,6 @@ import math
 import threading
 import time
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import ray
 from ray.util.metrics import Counter, Gauge
@@ -16,6 +15,7 @@ from core.errors import StillhouseError, WorkError
 from core.ledger import Entry
 from core.stage import LaneProgress, Progress, StageContext
 from core.teacher import Engine
+from pipelines.desk import StageDesk
 
 WATCH_SECONDS = 1.0
 """Between two looks."""
@@ -65,7 +65,7 @@ class StageWatch:
     Start-up, and idle time since the stage before, fall to the stage that uses the engines next.
     """
 
-    def __init__(self, context: StageContext, desk: Any, lanes: dict[str, LaneCount]) -> None:
+    def __init__(self, context: StageContext, desk: StageDesk, lanes: dict[str, LaneCount]) -> None:
         self.verdict: StillhouseError | None = None
         """Why the whole stage was stopped."""
         self._context = context
@@ -74,7 +74,7 @@ class StageWatch:
         self._began = time.monotonic()
         self._ended = threading.Event()
         self._lock = threading.Lock()
-        self._metrics = _Metrics(context)
+        self._metrics = _Metrics(context) if ray.is_initialized() else None
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def __enter__(self) -> StageWatch:
@@ -91,7 +91,7 @@ class StageWatch:
         except ray.exceptions.RayError:
             if kind is None:  # otherwise the engine's death is what the error on its way tells
                 raise
-        ray.kill(self._desk)
+        self._desk.close()
 
     def committed(self, lane: str, kept: int, rejected: int) -> None:
         """Note a shard that was committed."""
@@ -100,12 +100,9 @@ class StageWatch:
             count.kept += kept
             count.rejected += rejected
             count.answered = max(count.answered, count.kept + count.rejected)
-        self._metrics.committed(lane, kept, rejected)
+        if self._metrics is not None:
+            self._metrics.committed(lane, kept, rejected)
         self._judge_rejected()
-
-    def stop(self, lane: str) -> None:
-        """Let no further shard of a lane begin."""
-        ray.get(self._desk.stop.remote(lane))
 
     def _watch(self) -> None:
         while not self._ended.wait(WATCH_SECONDS):
@@ -115,14 +112,15 @@ class StageWatch:
                 return  # the loop over the shards meets it too, and tells it
 
     def _look(self) -> dict[str, dict[str, float]]:
-        answered = ray.get(self._desk.answered.remote())
+        answered = self._desk.answered()
         statistics = {name: count.engine.statistics() for name, count in self._lanes.items()}
         entries, ahead = [], []
         for name, count in self._lanes.items():
             count.answered = max(count.answered, answered.get(name, 0))
             entry = self._entry(count, statistics[name])
             self._context.write_entry(entry)
-            self._metrics.tokens(name, entry)
+            if self._metrics is not None:
+                self._metrics.tokens(name, entry)
             entries.append(entry)
             ahead.append(_ahead(entry, count))
             count.engine.demand(count.total - count.done, count.seconds_left)
@@ -172,7 +170,7 @@ class StageWatch:
             return
         self.verdict = verdict
         for name in self._lanes:
-            self.stop(name)
+            self._desk.stop(name)
 
 
 def _ahead(entry: Entry, count: LaneCount) -> Entry:

@@ -16,7 +16,7 @@ from core.recipe import Task
 from core.rows import TASK
 from core.run import count_by_reason
 from core.stage import StageContext, StageResult
-from pipelines.shards import Rejection, rejected_table
+from pipelines.row_work import Rejection, rejected_table
 
 LONGEST_QUESTION = 100_000
 """Characters of an input at most; no teacher's prompt holds more."""

@@ -13,13 +13,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from core.identity import content_id
-from core.models import model_revision
+from core.models import teacher_revision
 from core.rows import GENERATED
 from core.stage import StageContext, StageResult
 from core.teacher import Engine, Sampling
 from pipelines.fewshot_prompts import FOLDER, FewshotPrompts
 from pipelines.prompt_files import prompt_version
-from pipelines.shards import Lane, Rejection, Row, run_shards
+from pipelines.row_work import Rejection, Row
+from pipelines.shards import Lane, run_shards
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ def write_items(context: StageContext) -> StageResult:
         "task": recipe.task.model_dump(exclude={"examples", "evaluation"}),
         "examples": [row["id"] for row in examples],
         "prompt": prompt_version(f"{FOLDER}/{template}"),
-        "model": model_revision(recipe.teachers[teacher].model),
+        "model": teacher_revision(recipe.teachers[teacher]),
         "sampling": asdict(sampling),
         "seed": recipe.seed,
     }

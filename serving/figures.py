@@ -48,7 +48,7 @@ def tokens(replies: Sequence[Reply]) -> Usage | None:
     return sum(counted, Usage()) if counted else None
 
 
-def device_seconds_per_thousand(result: LoadResult, device: Device, replicas: int) -> float:
+def device_seconds_per_thousand(result: LoadResult, device: Device | None, replicas: int) -> float:
     """Device-seconds that a thousand requests take, to be priced by the hour.
 
     On the CPU the cores are the device, and what is not used is free for others: the processor
@@ -57,16 +57,20 @@ def device_seconds_per_thousand(result: LoadResult, device: Device, replicas: in
 
     Args:
         result: Of the load.
-        device: Of one replica or engine.
+        device: Of one replica or engine; None where an endpoint is paid by the token.
         replicas: How many there are.
     """
     requests = len(answered(result.replies))
+    if device is None:
+        return 0.0
     if device.gpus:
         return device.count * replicas * result.wall_seconds / requests * 1000
     return result.cpu_seconds / requests * 1000
 
 
-def figures(result: LoadResult, device: Device, replicas: int, correct: int) -> dict[str, Any]:
+def figures(
+    result: LoadResult, device: Device | None, replicas: int, correct: int
+) -> dict[str, Any]:
     """The figures of one model, as they stand in the manifest and the report.
 
     Args:
@@ -80,8 +84,8 @@ def figures(result: LoadResult, device: Device, replicas: int, correct: int) -> 
     return {
         "requests": len(result.replies),
         "errors": len(result.replies) - requests,
-        "device": device.kind,
-        "devices": device.count * replicas,
+        "device": device.kind if device else "",
+        "devices": device.count * replicas if device else 0,
         "latency_ms": latency_ms(result.replies),
         "requests_per_second": requests / result.wall_seconds,
         "cpu_seconds_per_thousand": result.cpu_seconds / requests * 1000,

@@ -68,7 +68,7 @@ def compare(context: StageContext) -> StageResult:
             results = _measure(context, endpoint, meter, engine=engine, rows=rows, others=others)
         finally:
             endpoint.close()
-    facts, predictions = _evaluate(context, results, rows)
+    facts, predictions = _evaluate(context, engine, results, rows)
     table = pa.Table.from_pylist(predictions, schema=PREDICTION)
     context.stage.commit_shard(SHARD, table, REJECTED.empty_table())
     return StageResult([SHARD], table.num_rows, facts=facts)
@@ -152,15 +152,15 @@ def _measure(
 
 
 def _evaluate(
-    context: StageContext, results: dict[str, LoadResult], rows: Sequence[Row]
+    context: StageContext, engine: Engine, results: dict[str, LoadResult], rows: Sequence[Row]
 ) -> tuple[dict[str, Any], list[Row]]:
     """The figures of both models, and their predictions."""
-    recipe = context.recipe.recipe
-    teacher = recipe.teachers[context.settings["teacher"]]
+    serve = context.recipe.recipe.serve
     held = {
-        "teacher": (teacher.device, teacher.replica_bounds.min),
-        "student": (recipe.serve.device, recipe.serve.replicas),
+        "teacher": (engine.device, engine.replicas),
+        "student": (serve.device, serve.replicas),
     }
+    models = {"teacher": engine.model, "student": context.settings["student"]}
     facts: dict[str, Any] = {"concurrency": context.settings["concurrency"], "turns": TURNS}
     predictions: list[Row] = []
     for role, result in results.items():
@@ -168,6 +168,7 @@ def _evaluate(
         correct = sum(row["predicted"] == row["answer"] for row in predicted)
         facts[role] = {
             "name": context.settings[role],
+            "model": models[role],
             **figures(result, *held[role], correct),
         }
         predictions += predicted

@@ -232,7 +232,7 @@ def show_plan(plan: Plan) -> None:
         folder = plan.folder(stage.name)
         rows = manifest.rows if manifest else _committed_rows(folder)
         state = "done" if manifest else ("partly done" if rows else "to do")
-        table.add_row(stage.name, state, count(rows) if rows else "", stage.teacher or "")
+        table.add_row(stage.name, state, count(rows) if rows else "", ", ".join(stage.teachers))
     Console().print(table)
 
 

@@ -278,9 +278,7 @@ def _economics(reader: _Reader) -> report.Economics:
     making = total(entries, prices).money if f"train-{reader.student}" in reader.finished else None
     facts = _compare_facts(reader)
     per_thousand = {
-        role: prices.device_money(facts[role]["device"], facts[role]["device_seconds_per_thousand"])
-        if facts
-        else None
+        role: _per_thousand(facts[role], prices) if facts else None
         for role in ("teacher", "student")
     }
     even = break_even(
@@ -307,6 +305,15 @@ def _economics(reader: _Reader) -> report.Economics:
             if kind in prices.devices
         ],
     )
+
+
+def _per_thousand(served: dict[str, Any], prices: PriceBook) -> float | None:
+    """Money for a thousand requests: of device-seconds, or of an endpoint's tokens."""
+    if served["device"]:
+        return prices.device_money(served["device"], served["device_seconds_per_thousand"])
+    spent = prices.token_money(served["model"], served["tokens_in"], served["tokens_out"])
+    answered = served["requests"] - served["errors"]
+    return None if spent is None else spent / answered * 1000
 
 
 def _compare_stage(reader: _Reader) -> Stage | None:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from core.identity import content_id, file_digest
-from core.models import model_revision
-from core.recipe import Device, LoadedRecipe
+from core.models import model_revision, teacher_revision
+from core.recipe import AnyTeacher, Device, LoadedRecipe, Recipe, Teacher
 from pipelines.prompt_files import prompt_version
 
 
@@ -27,8 +27,10 @@ class Stage:
     """Stages that it reads, by role; all of their rows decide each of its rows."""
     growing: dict[str, str] = field(default_factory=dict)
     """Stages of which it answers row by row: more rows there mean more rows here."""
-    teacher: str | None = None
-    """The teacher whose engines it uses."""
+    teachers: list[str] = field(default_factory=list)
+    """The teachers whose engines it uses."""
+    ray: bool = True
+    """Whether it needs Ray, beside what its teachers need."""
     holds: dict[str, float] = field(default_factory=dict)
     """Ray resources that it holds beside them, such as those of training workers."""
     models: list[str] = field(default_factory=list)
@@ -39,6 +41,18 @@ class Stage:
     """Input files that it reads, as the recipe names them."""
     made_from: dict[str, Any] = field(default_factory=dict)
     """Whatever else decides its rows."""
+
+
+def needs_ray(stage: Stage, recipe: Recipe) -> bool:
+    """Whether a stage cannot run without Ray."""
+    return stage.ray or any(isinstance(recipe.teachers[name], Teacher) for name in stage.teachers)
+
+
+def teacher_resources(teacher: AnyTeacher) -> dict[str, float]:
+    """Ray resources of a teacher's engines at their least number; endpoints hold none."""
+    if isinstance(teacher, Teacher):
+        return resources(teacher.device, teacher.replica_bounds.min)
+    return {}
 
 
 def resources(device: Device, number: int) -> dict[str, float]:
@@ -62,7 +76,6 @@ def fingerprint(
     stage: Stage, loaded: LoadedRecipe, known: Mapping[str, Fingerprint]
 ) -> Fingerprint:
     """Fingerprint a stage whose inputs are `known`."""
-    models = list(stage.models)
     made_from: dict[str, Any] = {
         "settings": stage.settings,
         "prompts": {name: prompt_version(name) for name in stage.prompts},
@@ -70,11 +83,12 @@ def fingerprint(
         "inputs": {role: known[name].whole for role, name in stage.inputs.items()},
         "also": stage.made_from,
     }
-    if stage.teacher is not None:
-        teacher = loaded.recipe.teachers[stage.teacher]
-        models.append(teacher.model)
-        made_from["engine"] = teacher.engine
-    made_from["models"] = {name: model_revision(name) for name in models}
+    made_from["models"] = {name: model_revision(name) for name in stage.models}
+    for name in stage.teachers:
+        teacher = loaded.recipe.teachers[name]
+        made_from["models"][teacher.model] = teacher_revision(teacher)
+        if isinstance(teacher, Teacher):
+            made_from.setdefault("engines", {})[name] = teacher.engine
     work = content_id(stage.run, made_from)
     growing = {role: known[name].whole for role, name in stage.growing.items()}
     return Fingerprint(

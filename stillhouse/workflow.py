@@ -7,7 +7,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -28,7 +28,7 @@ from core.teacher import Engine
 from stillhouse.methods import lay_out, recipe_model
 from stillhouse.ray_session import DRIVER_LOG, local_resources, ray_session, runs_here
 from stillhouse.spending import Spending
-from stillhouse.stages import Fingerprint, Stage, fingerprints, resources
+from stillhouse.stages import Fingerprint, Stage, fingerprints, needs_ray, teacher_resources
 
 
 class Display(Protocol):
@@ -172,6 +172,7 @@ class Workflow:
     """For the budget."""
     attempt: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
     _engines: dict[str, Any] = field(default_factory=dict)
+    _has_ray: bool = False
 
     def run(self) -> None:
         """Run every wanted stage that is not done.
@@ -193,9 +194,14 @@ class Workflow:
             if not pending:
                 return
             logs = logs_of(plan.run)
-            with ray_session(plan.loaded.recipe, logs, self.display.warn):
+            with ExitStack() as session:
                 try:
                     for number, stage in enumerate(pending):
+                        if needs_ray(stage, plan.loaded.recipe) and not self._has_ray:
+                            # Only now: a run that asks nothing but endpoints needs no cluster.
+                            warn = self.display.warn
+                            session.enter_context(ray_session(plan.loaded.recipe, logs, warn))
+                            self._has_ray = True
                         self._run_stage(stage, logs)
                         self._close_engines(pending[number + 1 :])
                 finally:
@@ -254,16 +260,12 @@ class Workflow:
         Raises:
             UseError: The stage asks for more than there is.
         """
-        if not runs_here():
+        if not self._has_ray or not runs_here():
             return
         teachers = self.plan.loaded.recipe.teachers
         needed = Counter(stage.holds)
-        if stage.teacher is not None:
-            needed.update(
-                resources(
-                    teachers[stage.teacher].device, teachers[stage.teacher].replica_bounds.min
-                )
-            )
+        for name in stage.teachers:
+            needed.update(teacher_resources(teachers[name]))
         there = local_resources()
         for kind, amount in needed.items():
             if amount > there[kind]:
@@ -273,9 +275,9 @@ class Workflow:
                     "Lower device, replicas or workers in the recipe, or set RAY_ADDRESS to a "
                     "larger cluster.",
                 )
-        for name in set(self._engines) - {stage.teacher}:
-            waiting = resources(teachers[name].device, teachers[name].replica_bounds.min)
-            if any(needed[kind] + waiting[kind] > there[kind] for kind in needed):
+        for name in set(self._engines) - set(stage.teachers):
+            waiting = teacher_resources(teachers[name])
+            if any(needed[kind] + waiting.get(kind, 0) > there[kind] for kind in needed):
                 self._engines.pop(name).close()
             else:
                 needed.update(waiting)
@@ -283,26 +285,22 @@ class Workflow:
     def _account_idle_engines(self, stage: Stage, context: StageContext, seconds: float) -> None:
         """Engines that wait for a later stage are held at the cost of this one."""
         for name, engine in self._engines.items():
-            if name != stage.teacher:
+            if name not in stage.teachers:
                 now = engine.statistics()
                 context.write_entry(engine_entry(context, engine, now, 0, seconds))
                 engine.accounted = now
 
     def _engine(self, name: str, logs: Path) -> Engine:
-        from pipelines.engine_pool import start_engines
+        from pipelines.teachers import open_teacher
 
         if name not in self._engines:
-            recipe = self.plan.loaded.recipe
-            teacher = recipe.teachers[name]
-            self._engines[name] = start_engines(
-                name, teacher, model_folder(teacher.model), recipe.seed, logs
-            )
+            self._engines[name] = open_teacher(name, self.plan.loaded, logs)
         engine: Engine = self._engines[name]
         return engine
 
     def _close_engines(self, still_to_run: list[Stage]) -> None:
         """Give back what no later stage uses: an idle engine holds its devices."""
-        needed = {stage.teacher for stage in still_to_run}
+        needed = {name for stage in still_to_run for name in stage.teachers}
         for name in set(self._engines) - needed:
             self._engines.pop(name).close()
 

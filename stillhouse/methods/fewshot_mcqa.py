@@ -103,6 +103,7 @@ def stages(loaded: LoadedRecipe) -> list[Stage]:
         return Stage(
             name=name,
             run="pipelines.writing:write_items",
+            ray=False,
             settings={
                 "teacher": generate.teacher,
                 "mode": mode,
@@ -110,7 +111,7 @@ def stages(loaded: LoadedRecipe) -> list[Stage]:
             },
             extent={"rows": settings.rows},
             inputs={"examples": "examples"},
-            teacher=generate.teacher,
+            teachers=[generate.teacher],
             prompts=[f"fewshot_mcqa/write_{'json' if mode == 'json' else 'question'}.j2"],
             made_from={"task": task, "seed": recipe.seed},
         )
@@ -119,10 +120,11 @@ def stages(loaded: LoadedRecipe) -> list[Stage]:
         return Stage(
             name=name,
             run="pipelines.scoring:score",
+            ray=False,
             settings={"teacher": score.teacher, "orders": score.orders},
             inputs={"examples": "examples"},
             growing={"rows": rows},
-            teacher=score.teacher,
+            teachers=[score.teacher],
             prompts=["fewshot_mcqa/score_choice.j2"],
             made_from={"task": task},
         )
@@ -131,6 +133,7 @@ def stages(loaded: LoadedRecipe) -> list[Stage]:
         Stage(
             name="examples",
             run="pipelines.tasks:read_rows",
+            ray=False,
             settings={"file": recipe.task.examples},
             files=[recipe.task.examples],
             made_from={"choices": recipe.task.choices},
@@ -138,6 +141,7 @@ def stages(loaded: LoadedRecipe) -> list[Stage]:
         Stage(
             name="evaluation",
             run="pipelines.tasks:read_rows",
+            ray=False,
             settings={"file": recipe.task.evaluation},
             files=[recipe.task.evaluation],
             made_from={"choices": recipe.task.choices},
@@ -155,6 +159,7 @@ def stages(loaded: LoadedRecipe) -> list[Stage]:
         Stage(
             name="clean",
             run="pipelines.curation:curate",
+            ray=False,
             settings={**recipe.curate.model_dump(), "seed": recipe.seed},
             inputs={"examples": "examples", **held_against, **written},
         ),
@@ -163,17 +168,20 @@ def stages(loaded: LoadedRecipe) -> list[Stage]:
         Stage(
             name="predict-teacher",
             run="pipelines.evaluation:predict_teacher",
+            ray=False,
             inputs={"scored": "score-evaluation", "rows": "evaluation"},
         ),
         Stage(
             name="select",
             run="pipelines.selection:select",
+            ray=False,
             settings={"scores": score.scores, **recipe.select.model_dump()},
             inputs={"examples": "examples", "scored": "score", "items": "clean"},
         ),
         Stage(
             name="select-examples",
             run="pipelines.selection:select_examples",
+            ray=False,
             inputs={"examples": "examples"},
         ),
     ]
@@ -207,7 +215,7 @@ def stages(loaded: LoadedRecipe) -> list[Stage]:
                     "student": name,
                     "teacher": score.teacher,
                     "held": recipe.teachers[score.teacher].model_dump(
-                        include={"device", "replicas", "environment"}
+                        include={"device", "replicas", "environment", "base_url"}
                     ),
                     "seed": recipe.seed,
                     "serve": recipe.serve.model_dump(exclude={"port"}),
@@ -219,7 +227,7 @@ def stages(loaded: LoadedRecipe) -> list[Stage]:
                     "examples": "examples",
                     "predicted": "predict-teacher",
                 },
-                teacher=score.teacher,
+                teachers=[score.teacher],
                 prompts=["fewshot_mcqa/score_choice.j2"],
             )
         )

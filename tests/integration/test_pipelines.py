@@ -23,8 +23,9 @@ from core.teacher import Sampling
 from pipelines.engine_pool import EnginePool, start_engines
 from pipelines.evaluation import predict_teacher
 from pipelines.fewshot_prompts import FewshotPrompts
+from pipelines.row_work import Rejection
 from pipelines.scoring import content_free_offsets, score
-from pipelines.shards import Lane, Rejection, run_shards
+from pipelines.shards import Lane, run_shards
 from pipelines.writing import read_json_item, write_items
 from stillhouse.methods.fewshot_mcqa import FewshotMcqaRecipe
 from tests.tiny_models import CORPUS

@@ -136,7 +136,7 @@ def run(teacher: Endpoint, work: Callable[[], Any]) -> Any:
         try:
             return await asyncio.wait_for(work(), 30)
         finally:
-            await teacher.close()
+            await teacher.disconnect()
 
     return asyncio.run(whole())
 

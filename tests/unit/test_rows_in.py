@@ -7,8 +7,8 @@ import pytest
 
 from core.recipe import Task
 from core.rows import TASK as TASK_ROWS
+from pipelines.row_work import Rejection, rejected_table
 from pipelines.selection import judge
-from pipelines.shards import Rejection, rejected_table
 from pipelines.tasks import LONGEST_QUESTION, parse_rows
 from pipelines.writing import plan_items, read_json_item, read_question
 

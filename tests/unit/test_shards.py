@@ -1,7 +1,7 @@
 """Plans are cut the same way every time, and no row stands in two shards."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.identity import content_id
@@ -18,6 +18,7 @@ def planned(folder, name):
     return shards, [row for shard in shards for row in read_shard(folder, shard.key)]
 
 
+@settings(deadline=None)
 @given(rows, st.integers(1, 9))
 def test_every_row_stands_in_one_shard(tmp_path_factory, plan, size):
     folder = Folder(str(tmp_path_factory.mktemp("plan")))
@@ -33,6 +34,7 @@ def test_every_row_stands_in_one_shard(tmp_path_factory, plan, size):
     ]
 
 
+@settings(deadline=None)
 @given(rows, rows, st.integers(1, 9))
 def test_more_rows_at_the_end_keep_the_full_shards(tmp_path_factory, plan, more, size):
     folder = Folder(str(tmp_path_factory.mktemp("plan")))

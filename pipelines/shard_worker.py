@@ -1,0 +1,172 @@
+"""Answers whole shards and commits them: in Ray Data's actors, or in the driver for endpoints."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+import ray
+
+from core.errors import StillhouseError, UseError, WorkError
+from core.run import StageFolder
+from core.teacher import EngineKilled
+from pipelines.plan import read_shard
+from pipelines.row_work import Rejection, Row, RowWork, rejected_table
+
+NOTE_SECONDS = 0.5
+"""Between two notes of a worker on how far it is."""
+
+Note = Callable[[str, int], Awaitable[bool]]
+"""`Desk.note`, wherever the desk is."""
+
+
+@dataclass(frozen=True)
+class ShardReport:
+    """What became of a shard."""
+
+    lane: str
+    key: str
+    rows: int = 0
+    rejected: int = 0
+    error: StillhouseError | None = None
+    """What stops the lane."""
+
+
+class ShardWorker:
+    """Answers shards of one lane, several at once."""
+
+    def __init__(
+        self, lane: str, work: RowWork, stage: StageFolder, note: Note, reusable: dict[str, str]
+    ) -> None:
+        """Describe the work.
+
+        Args:
+            lane: Its name.
+            work: What to do with a row.
+            stage: Where plan and answers are.
+            note: Takes the rows answered since the last note, and says whether to go on.
+            reusable: By row id, the shard of an earlier plan that has it: found again, not paid
+                again.
+        """
+        self._lane = lane
+        self._work = work
+        self._stage = stage
+        self._note = note
+        self._reusable = reusable
+        self._old_shards: dict[str, dict[str, Row]] = {}
+        self._answered = 0
+        self._noted = 0.0
+
+    async def answer(self, key: str) -> ShardReport | None:
+        """Answer and commit a shard; None where the lane has been stopped."""
+        if not await self._tell():
+            return None
+        try:
+            rows, rejected = await self._answer(key)
+        except StillhouseError as error:
+            return ShardReport(self._lane, key, error=error)
+        except Exception as error:  # a fault in the work; the next rows would meet it too
+            cause = f"the work stopped: {type(error).__name__}: {error}."
+            mend = "What was committed is safe. The run's logs/ say more."
+            fault = WorkError(f"stage {self._stage.stage}", cause, mend)
+            return ShardReport(self._lane, key, error=fault)
+        return ShardReport(self._lane, key, rows, rejected)
+
+    async def _answer(self, key: str) -> tuple[int, int]:
+        planned = await asyncio.to_thread(read_shard, self._stage.plan, key)
+        answers = await asyncio.gather(*map(self._answer_row, planned))
+        rows = [answer for answer in answers if not isinstance(answer, Rejection)]
+        rejections = [
+            (row["id"], answer)
+            for row, answer in zip(planned, answers, strict=True)
+            if isinstance(answer, Rejection)
+        ]
+        await asyncio.to_thread(self._commit, key, rows, rejections)
+        await self._tell()
+        return len(rows), len(rejections)
+
+    async def _answer_row(self, row: Row) -> Row | Rejection:
+        answer: Row | Rejection
+        try:
+            answer = self._find(row["id"]) or await self._work(row)
+        except EngineKilled:
+            detail = "the engine died each time that this row was put to it"
+            answer = Rejection("poison", detail, row)
+        self._answered += 1
+        if time.monotonic() - self._noted > NOTE_SECONDS:
+            await self._tell()
+        return answer
+
+    def _commit(self, key: str, rows: list[Row], rejections: list[tuple[str, Rejection]]) -> None:
+        rejected = rejected_table(self._stage.stage, rejections)
+        table = pa.Table.from_pylist(rows, schema=self._work.schema)
+        self._stage.commit_shard(key, table, rejected)
+
+    async def _tell(self) -> bool:
+        self._noted = time.monotonic()
+        answered, self._answered = self._answered, 0
+        return await self._note(self._lane, answered)
+
+    def _find(self, row_id: str) -> Row | None:
+        key = self._reusable.get(row_id)
+        if key is None:
+            return None
+        if key not in self._old_shards:
+            table = self._stage.rows.read_table(f"{key}.parquet")
+            self._old_shards[key] = {row["id"]: row for row in table.to_pylist()}
+        return self._old_shards[key][row_id]
+
+
+class RayShardWorker:
+    """A `ShardWorker` as the actor of a Ray Data pipeline: a batch is the key of one shard."""
+
+    def __init__(
+        self, lane: str, work: RowWork, stage: StageFolder, desk: Any, reusable: ray.ObjectRef
+    ) -> None:
+        async def note(name: str, answered: int) -> bool:
+            going_on: bool = await desk.note.remote(name, answered)
+            return going_on
+
+        self._worker = ShardWorker(lane, work, stage, note, ray.get(reusable))
+
+    async def __call__(self, batch: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        """Answer one shard. An error goes back as a row: Ray Data would wrap it and lose parts."""
+        report = await self._worker.answer(str(batch["shard"][0]))
+        if report is not None:
+            yield {name: [value] for name, value in as_row(report).items()}
+
+
+def as_row(report: ShardReport) -> dict[str, Any]:
+    """A report as a row of plain values; the columns are the same whatever happened."""
+    error = report.error
+    parts = error and [type(error).__name__, error.place, error.cause, error.mend]
+    return {**asdict(report), "error": json.dumps(parts) if parts else ""}
+
+
+def from_row(row: dict[str, Any]) -> ShardReport:
+    """The report that a row was made of."""
+    if not row["error"]:
+        return ShardReport(row["lane"], row["key"], row["rows"], row["rejected"])
+    name, *parts = json.loads(row["error"])
+    error = (UseError if name == UseError.__name__ else WorkError)(*parts)
+    return ShardReport(row["lane"], row["key"], error=error)
+
+
+async def answer_here(
+    worker: ShardWorker, keys: list[str], at_once: int, report: Callable[[ShardReport], None]
+) -> None:
+    """Answer shards in this process, some at once, each reported when it is committed."""
+    waiting = iter(keys)
+
+    async def go() -> None:
+        for key in waiting:  # shared: each takes the next shard
+            done = await worker.answer(key)
+            if done is not None:
+                report(done)
+
+    await asyncio.gather(*(go() for _ in range(at_once)))

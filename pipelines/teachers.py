@@ -1,0 +1,32 @@
+"""A teacher by its name in the recipe, ready to be asked, whatever stands behind it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from core.models import model_folder
+from core.recipe import EndpointTeacher, LoadedRecipe
+from core.teacher import Engine
+
+
+def open_teacher(name: str, loaded: LoadedRecipe, logs: Path) -> Engine:
+    """Start a teacher's engines, or check what its endpoint needs.
+
+    Args:
+        name: The teacher's name in the recipe.
+        loaded: The recipe.
+        logs: Folder for what engines print.
+
+    Raises:
+        UseError: It cannot be started as the recipe has it.
+    """
+    teacher = loaded.recipe.teachers[name]
+    if isinstance(teacher, EndpointTeacher):
+        from pipelines.endpoint import Endpoint
+
+        endpoint = Endpoint(name, teacher)
+        endpoint.check()
+        return endpoint
+    from pipelines.engine_pool import start_engines  # Ray takes seconds to load
+
+    return start_engines(name, teacher, model_folder(teacher.model), loaded.recipe.seed, logs)
