@@ -250,10 +250,11 @@ def _set(document: _Document, setting: str) -> None:
 
 def _explain(error: ErrorDetails, document: _Document, model: type[BaseModel]) -> UseError:
     """Turn pydantic's first error into one message with the line, the key and the mend."""
-    path = error["loc"]
+    # Pydantic's path names the branch of a union too; the one in the file does not.
+    model_path, path = error["loc"], _in_document(error["loc"], document.data)
     key = ".".join(str(step) for step in path) or "the recipe"
     if error["type"] == "extra_forbidden":
-        known = _fields_at(model, path[:-1])
+        known = _fields_at(model, model_path[:-1])
         close = difflib.get_close_matches(str(path[-1]), known, n=1)
         mend = f"Did you mean '{close[0]}'?" if close else f"Known keys: {', '.join(known)}."
         return UseError(document.place(path), f"'{key}' is not a key that a recipe has.", mend)
@@ -268,12 +269,27 @@ def _explain(error: ErrorDetails, document: _Document, model: type[BaseModel]) -
     cause = error["msg"].removeprefix("Value error, ")
     if isinstance(error["input"], str | int | float):
         cause = f"it is {error['input']!r}. {cause}"
-    mend = _description_at(model, path) or "Change it."
+    mend = _description_at(model, model_path) or "Change it."
     if error["type"] == "string_type" and isinstance(error["input"], bool):
         mend = "YAML reads yes, no, on and off as true and false: put it in quotes."
     if error["type"] == "float_type" and (number := _as_yaml_number(error["input"])):
         mend = f"YAML reads {error['input']} as text: write {number}."
     return UseError(document.place(path), f"'{key}' is not right: {cause}.", mend)
+
+
+def _in_document(path: KeyPath, data: Any) -> KeyPath:
+    """A path of pydantic's without the steps that name a branch of a union."""
+    found: list[str | int] = []
+    here = data
+    for number, step in enumerate(path):
+        if isinstance(here, dict) and (step in here or number == len(path) - 1):
+            here = here.get(step)
+        elif isinstance(here, list) and isinstance(step, int) and step < len(here):
+            here = here[step]
+        else:
+            continue
+        found.append(step)
+    return tuple(found)
 
 
 def _as_yaml_number(value: Any) -> str | None:
@@ -299,18 +315,25 @@ def _description_at(model: type[BaseModel], path: KeyPath) -> str:
 
 
 def _section_at(model: type[BaseModel], path: KeyPath) -> type[BaseModel] | None:
-    section: type[BaseModel] | None = model
+    sections: list[type[BaseModel]] = [model]
     for step in path:
-        field = section.model_fields.get(str(step)) if section else None
-        if field is not None:
-            section = _section_in(field.annotation)
-        # Otherwise the step is a name or a number within a dict or list of the same section.
-    return section
+        fields = [s.model_fields[str(step)] for s in sections if str(step) in s.model_fields]
+        branch = [s for s in sections if step in get_args(_annotation(s, "backend"))]
+        if fields:
+            sections = _sections_in(fields[0].annotation)
+        elif branch:  # the step says which one of a union it is
+            sections = branch
+        # Otherwise it is a name or a number within a dict or list of the same section.
+    return sections[0] if sections else None
 
 
-def _section_in(annotation: Any) -> type[BaseModel] | None:
-    """The one section that a field holds: by itself, optional, or in a dict or a list."""
+def _annotation(section: type[BaseModel], field: str) -> Any:
+    found = section.model_fields.get(field)
+    return found.annotation if found else None
+
+
+def _sections_in(annotation: Any) -> list[type[BaseModel]]:
+    """The sections that a field holds: by themselves, optional, in a union, a dict or a list."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    found = (_section_in(argument) for argument in get_args(annotation))
-    return next((section for section in found if section is not None), None)
+        return [annotation]
+    return [section for argument in get_args(annotation) for section in _sections_in(argument)]

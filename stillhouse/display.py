@@ -212,7 +212,7 @@ def show_run(plan: Plan, until: str | None = None) -> None:
     display = RunDisplay(prices, plan.run, logs_of(plan.run) / DRIVER_LOG)
     nothing_to_do = all(plan.done(stage.name) for stage in stages)
     with display.showing():
-        Workflow(plan, display, stages, prices).run()
+        Workflow(plan, display, stages).run()
     data = gather(plan.run)
     path = write_report(plan.run, data)
     out = Console()

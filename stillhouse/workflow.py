@@ -168,8 +168,6 @@ class Workflow:
     display: Display
     stages: list[Stage]
     """Those of the plan that are wanted, each after the ones that it reads."""
-    prices: PriceBook
-    """For the budget."""
     attempt: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
     _engines: dict[str, Any] = field(default_factory=dict)
     _has_ray: bool = False
@@ -210,7 +208,9 @@ class Workflow:
     def _run_stage(self, stage: Stage, logs: Path) -> None:
         plan, made = self.plan, self.plan.fingerprints[stage.name]
         self.display.started(stage.name)
-        spending = Spending(Ledger(plan.run.ledger), plan.loaded.recipe.budget, self.prices)
+        spending = Spending(
+            Ledger(plan.run.ledger), plan.loaded.recipe.budget, recipe_prices(plan.loaded)
+        )
         stop_where_over(spending)
 
         def show(progress: Progress) -> None:

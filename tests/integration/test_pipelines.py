@@ -288,7 +288,7 @@ def test_equal_ids_are_one_piece_of_work(context_of, engine):
 
 def test_a_lane_that_fails_leaves_the_others_going(context_of, engine):
     """Two teachers in one pass, of which one cannot work; mended, only its rows are done."""
-    other = EnginePool("other", engine.model, engine.roster, engine.rows_at_once)
+    other = EnginePool("other", engine.model, engine.roster, engine.rows_at_once, engine.device)
     context = context_of("lanes", shard_rows=4)
     context.recipe.recipe.teachers["other"] = context.recipe.recipe.teachers["tiny"]
     good, bad = planned(*map(str, range(40))), planned(*map(str, range(100, 140)), "fatal")

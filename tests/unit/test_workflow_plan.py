@@ -5,7 +5,6 @@ from collections import Counter
 import pytest
 
 from core.errors import UseError
-from core.prices import PriceBook
 from core.recipe_file import load_recipe
 from core.run import Folder, Manifest, Run
 from stillhouse.methods import recipe_model
@@ -138,9 +137,7 @@ def test_one_prompt_file_runs_again_only_what_uses_it(plan_of, monkeypatch):
 
 def test_another_recipe_in_the_same_folder_is_refused_with_the_difference(plan_of):
     plan = plan_of()
-    Workflow(
-        plan, display=None, stages=plan.stages, prices=PriceBook(currency="USD")
-    )._write_state()
+    Workflow(plan, display=None, stages=plan.stages)._write_state()
     # Nothing is committed yet, so nothing could be mixed.
     refuse_other_recipe(plan_of("students.encoder.train.epochs=9"))
     for stage in plan.stages:
@@ -157,9 +154,7 @@ def test_another_recipe_in_the_same_folder_is_refused_with_the_difference(plan_o
 
 def test_a_changed_file_is_told_as_what_can_have_changed(plan_of):
     plan = plan_of()
-    Workflow(
-        plan, display=None, stages=plan.stages, prices=PriceBook(currency="USD")
-    )._write_state()
+    Workflow(plan, display=None, stages=plan.stages)._write_state()
     for stage in plan.stages:
         plan.folder(stage.name).commit(Manifest(stage.name, "f", {}, [], 0, {}))
     with (plan_of.folder / "examples.jsonl").open("a") as stream:
@@ -216,7 +211,7 @@ def test_an_idle_engine_makes_room_for_a_training_that_needs_its_gpu(
     plan = plan_of(
         "teachers.small.device={gpus: 1}", f"students.encoder.train.device={{gpus: {gpus}}}"
     )
-    workflow = Workflow(plan, display=None, stages=plan.stages, prices=PriceBook(currency="USD"))
+    workflow = Workflow(plan, display=None, stages=plan.stages)
     engine = OpenEngine()
     workflow._engines["small"] = engine
     workflow._has_ray = True
@@ -228,7 +223,7 @@ def test_an_idle_engine_makes_room_for_a_training_that_needs_its_gpu(
 
 def test_a_stage_that_can_never_fit_is_refused_at_once(plan_of, machine):
     plan = plan_of("students.encoder.train.workers=3", "students.encoder.train.device={cpus: 2}")
-    workflow = Workflow(plan, display=None, stages=plan.stages, prices=PriceBook(currency="USD"))
+    workflow = Workflow(plan, display=None, stages=plan.stages)
     workflow._has_ray = True
     by_name = {stage.name: stage for stage in plan.stages}
     with pytest.raises(UseError, match="asks for 6 CPUs, and this machine has 4"):
