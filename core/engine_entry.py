@@ -31,6 +31,7 @@ def engine_entry(
         attempt=context.attempt,
         device=device.kind if device else "",
         model=engine.model,
+        teacher=engine.teacher,
         requests=int(used["requests"]),
         tokens_in=int(used["tokens_in"]),
         tokens_cached=int(used["tokens_cached"]),

@@ -27,7 +27,9 @@ class Entry:
     device: str
     """Its kind, as the price book names it; empty for an endpoint, which is paid by the token."""
     model: str = ""
-    """The teacher or student at work."""
+    """The teacher's or student's model."""
+    teacher: str = ""
+    """Its name in the recipe: two teachers may be of one model."""
     work: str = ""
     """Fingerprint of the work that it was used for: names the stage's folder."""
     requests: int = 0
@@ -74,7 +76,7 @@ class Ledger:
 
     def write(self, entry: Entry) -> None:
         """Write or rewrite an attempt's entry for one model on one kind of device."""
-        model = content_id(entry.model)[:8]
+        model = content_id(entry.teacher, entry.model)[:8]
         name = f"{entry.stage}.{entry.attempt}.{entry.device}.{model}.json"
         self._folder.write_json(name, asdict(entry))
 

@@ -48,6 +48,8 @@ class Completion:
     finish: str
     """`stop`, `length`, or `error`."""
     error: str = ""
+    reason: str = "too-long"
+    """Of an error: the word under which the row is rejected."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,8 @@ class LabelScores:
     """One per label, over the whole vocabulary; empty after an error."""
     usage: Usage = field(default_factory=Usage)
     error: str = ""
+    reason: str = "too-long"
+    """Of an error: the word under which the row is rejected."""
 
 
 class EngineKilled(Exception):  # noqa: N818, a question's fate, and no fault of the program

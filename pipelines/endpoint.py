@@ -158,7 +158,7 @@ class Endpoint:
         try:
             return await self._ask(request, prompt, sampling.max_tokens, read_completion)
         except _RefusedError as error:
-            return Completion("", Usage(), "error", str(error))
+            return Completion("", Usage(), "error", str(error), "refused")
 
     async def score_labels(self, prompt: str, labels: list[str]) -> LabelScores:
         """Score labels as the next token, among the likeliest tokens that the endpoint tells.
@@ -181,7 +181,7 @@ class Endpoint:
             if "logprobs" in str(error):  # what every other row would hear too
                 mend = f"Lower teachers.{self.teacher}.top_logprobs, or score with another teacher."
                 raise UseError(self._place, f"{error}.", mend) from None
-            return LabelScores([], error=str(error))
+            return LabelScores([], error=str(error), reason="refused")
 
     def statistics(self) -> dict[str, float]:
         """Seconds with a request in flight, and tokens so far; nothing is held while idle.

@@ -44,11 +44,11 @@ class ScoreChoices:
 
     async def __call__(self, row: Row) -> Row | Rejection:
         """Ask for the labels' log-probabilities."""
-        scores, error = await score_question(
+        scores, failed = await score_question(
             self.prompts, self.engine, row["question"], self.orders
         )
-        if error:
-            return Rejection("too-long", error, row)
+        if failed is not None:
+            return Rejection(failed.reason, failed.error, row)
         logprobs = np.mean([s.logprobs for s in scores], axis=0)
         return {
             **row,
@@ -62,15 +62,15 @@ class ScoreChoices:
 
 async def score_question(
     prompts: FewshotPrompts, engine: Engine, question: str, orders: int
-) -> tuple[list[LabelScores], str]:
-    """Score a question once per order of the examples; the second value is the first error."""
+) -> tuple[list[LabelScores], LabelScores | None]:
+    """Score a question once per order of the examples; the second value is the first failure."""
     scores = await asyncio.gather(
         *(
             engine.score_labels(prompts.score_choice(question, order), prompts.labels())
             for order in range(orders)
         )
     )
-    return scores, next((s.error for s in scores if s.error), "")
+    return scores, next((s for s in scores if s.error), None)
 
 
 def content_free_offsets(prompts: FewshotPrompts, engine: Engine, orders: int) -> list[float]:
@@ -84,11 +84,12 @@ def content_free_offsets(prompts: FewshotPrompts, engine: Engine, orders: int) -
         answers = await asyncio.gather(
             *(score_question(prompts, engine, text, orders) for text in CONTENT_FREE)
         )
-        error = next((error for _, error in answers if error), "")
-        if error:
+        await engine.disconnect()
+        failed = next((failed for _, failed in answers if failed), None)
+        if failed is not None:
             raise WorkError(
                 "task.examples",
-                f"the examples do not fit the teacher: {error}.",
+                f"the teacher cannot score with these examples: {failed.error}.",
                 "Use fewer or shorter examples, or raise engine.max_model_len.",
             )
         logprobs = [np.mean([s.logprobs for s in scores], axis=0) for scores, _ in answers]

@@ -43,7 +43,7 @@ class WriteItem:
             prompt = self.prompts.write_question(row["answer"], row["order"])
         completion = await self.engine.complete(prompt, self.sampling)
         if completion.finish == "error":
-            return Rejection("too-long", completion.error, prompt)
+            return Rejection(completion.reason, completion.error, prompt)
         item = (
             read_json_item(completion.text, self.prompts.task.choices)
             if self.mode == "json"

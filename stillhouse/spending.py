@@ -22,12 +22,12 @@ class Spending:
         self._budget = budget
         self._prices = prices
         self._before = ledger.entries()
-        self._now: dict[tuple[str, str, str, str], Entry] = {}
+        self._now: dict[tuple[str, ...], Entry] = {}
 
     def write(self, entry: Entry, work: str) -> None:
         """Put what an attempt has used so far into the ledger."""
         entry = replace(entry, work=work)
-        self._now[entry.stage, entry.attempt, entry.device, entry.model] = entry
+        self._now[entry.stage, entry.attempt, entry.device, entry.teacher, entry.model] = entry
         self._ledger.write(entry)
 
     def over(self, ahead: Sequence[Entry] = ()) -> StillhouseError | None:

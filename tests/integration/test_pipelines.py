@@ -236,7 +236,7 @@ def test_scores_are_calibrated_by_what_the_prompt_says_of_nothing(context_of, ex
 def test_examples_that_do_not_fit_the_teacher_are_told(context_of, engine):
     task = context_of("x").recipe.recipe.task
     long = FewshotPrompts(task, task_rows(["word " * 200] * 5))
-    with pytest.raises(WorkError, match="do not fit"):
+    with pytest.raises(WorkError, match="cannot score with these examples"):
         content_free_offsets(long, engine, 1)
 
 
