@@ -158,6 +158,26 @@ def status(folder: RunFolder) -> None:
 
 
 @app.command()
+def rows(
+    folder: RunFolder,
+    stage: Annotated[str, typer.Option(help="Which stage, such as score.")],
+    *,
+    rejected: Annotated[
+        bool, typer.Option("--rejected", help="The rejected rows, with their reasons.")
+    ] = False,
+    match: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Only rows in which this stands.")
+    ] = None,
+    number: Annotated[int, typer.Option("-n", "--number", min=1, help="How many.")] = 10,
+) -> None:
+    """Look at rows of a stage, also while it runs."""
+    from stillhouse.row_view import show_rows
+    from stillhouse.workflow import open_run
+
+    show_rows(open_run(folder), stage, number, rejected=rejected, match=match)
+
+
+@app.command()
 def report(folder: RunFolder) -> None:
     """Write the report of a run again."""
     from stillhouse.gather import gather, write_report

@@ -12,8 +12,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
+from core.run import Folder, Run
+from pipelines.row_work import Rejection, rejected_table
 from tests.permissions import bind_permissions, mode
 
 ROOT = Path(__file__).parents[2]
@@ -227,3 +230,31 @@ def test_help_names_every_command():
     text = stillhouse("--help").stdout
     for command in ("run", "validate", "plan", "status", "report", "serve", "doctor"):
         assert f" {command} " in text
+
+
+def test_rows_are_shown_and_control_characters_are_not_sent_to_the_terminal(tmp_path):
+    run = Run(Folder(str(tmp_path / "run")))
+    run.folder.write_json("run.json", {"stages": {"write": "w" * 12}})
+    stage = run.stage("write", "w" * 12)
+    schema = pa.schema(
+        [("id", pa.string()), ("question", pa.string()), ("p", pa.list_(pa.float32()))]
+    )
+    written = [
+        {"id": "1", "question": "Rates \x1b[31mrise", "p": [0.25, 0.75]},
+        {"id": "2", "question": "x" * 5000, "p": None},
+    ]
+    rejected = rejected_table("write", [("3", Rejection("cut", "it did not end", "Late go"))])
+    stage.commit_shard("a", pa.Table.from_pylist(written, schema=schema), rejected)
+    shown = stillhouse("rows", run.folder.location, "--stage", "write")
+    assert shown.returncode == 0, shown.stderr
+    assert "Rates \\x1b[31mrise" in shown.stdout
+    assert "\x1b[31m" not in shown.stdout
+    assert "0.250, 0.750" in shown.stdout
+    assert "(5,000 characters)" in shown.stdout.replace("\n", " ")
+    found = stillhouse("rows", run.folder.location, "--stage", "write", "--match", "RATES")
+    assert "xxx" not in found.stdout
+    shown = stillhouse("rows", run.folder.location, "--stage", "write", "--rejected")
+    assert "it did not end" in shown.stdout
+    unknown = stillhouse("rows", run.folder.location, "--stage", "wrote")
+    assert unknown.returncode == 2
+    assert "It has: write" in unknown.stderr
