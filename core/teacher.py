@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import numpy as np
+
 from core.recipe import Device
 
 
@@ -16,6 +18,11 @@ class Sampling:
     temperature: float = 1.0
     top_p: float = 1.0
     min_p: float = 0.0
+    seed: int | None = None
+    """Makes one completion repeatable on one engine; costly on a CPU, where each seed has a
+    generator of its own over the whole vocabulary."""
+    top_logprobs: int = 0
+    """Likeliest tokens to keep for every token that is written, for logit distillation."""
     stop: tuple[str, ...] = ()
     json_schema: dict[str, Any] | None = None
     """The completion is held to this schema by structured decoding."""
@@ -47,6 +54,37 @@ class Completion:
     usage: Usage
     finish: str
     """`stop`, `length`, or `error`."""
+    error: str = ""
+    reason: str = "too-long"
+    """Of an error: the word under which the row is rejected."""
+    top: TopTokens | None = None
+    """Where `Sampling.top_logprobs` asked for it."""
+
+
+@dataclass(frozen=True)
+class TopTokens:
+    """What a teacher thought of writing at each place, for T tokens and k alternatives.
+
+    Four bytes for each token and six for each alternative, before compression; the share of the
+    probability that the k leave out is what the logprobs of a place do not sum to.
+    """
+
+    token_ids: np.ndarray
+    """[T] int32: what it wrote."""
+    top_ids: np.ndarray
+    """[T, k] int32: the likeliest tokens, in falling order."""
+    top_logprobs: np.ndarray
+    """[T, k] float16: their natural-log probabilities over the whole vocabulary, before any
+    temperature."""
+
+
+@dataclass(frozen=True)
+class SequenceScore:
+    """What a teacher thinks of a given text after a prompt."""
+
+    logprobs: list[float]
+    """Natural-log probability of each token of the text; empty after an error."""
+    usage: Usage = field(default_factory=Usage)
     error: str = ""
     reason: str = "too-long"
     """Of an error: the word under which the row is rejected."""
@@ -109,6 +147,14 @@ class Engine(Protocol):
 
         Raises:
             UseError: A label is not exactly one token in this place.
+        """
+        ...
+
+    async def score_text(self, prompt: str, text: str) -> SequenceScore:
+        """Score a text of any length after a prompt, in one prefill.
+
+        Raises:
+            UseError: The engine cannot.
         """
         ...
 

@@ -22,7 +22,7 @@ import aiohttp
 
 from core.errors import StillhouseError, UseError, WorkError
 from core.recipe import Device, EndpointTeacher
-from core.teacher import Completion, LabelScores, Sampling, Usage
+from core.teacher import Completion, LabelScores, Sampling, SequenceScore, Usage
 from pipelines.openai_form import (
     MALFORMED,
     PATHS,
@@ -154,6 +154,12 @@ class Endpoint:
             UseError: The key, the model or the request's form is wrong.
             WorkError: The endpoint is down.
         """
+        if sampling.top_logprobs:
+            raise UseError(
+                self._place,
+                "an endpoint tells its likeliest tokens as text, and not by their numbers.",
+                "Take a teacher on vllm for logit distillation.",
+            )
         request = completion_request(self._settings.api, self.model, prompt, sampling)
         try:
             return await self._ask(request, prompt, sampling.max_tokens, read_completion)
@@ -182,6 +188,12 @@ class Endpoint:
                 mend = f"Lower teachers.{self.teacher}.top_logprobs, or score with another teacher."
                 raise UseError(self._place, f"{error}.", mend) from None
             return LabelScores([], error=str(error), reason="refused")
+
+    async def score_text(self, prompt: str, text: str) -> SequenceScore:  # noqa: ARG002
+        """Refuse: the APIs have no log-probabilities of a given text."""
+        raise UseError(
+            self._place, "an endpoint cannot score a given text.", "Score with a teacher on vllm."
+        )
 
     def statistics(self) -> dict[str, float]:
         """Seconds with a request in flight, and tokens so far; nothing is held while idle.

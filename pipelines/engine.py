@@ -12,9 +12,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from core.errors import UseError
 from core.identity import content_id
-from core.teacher import Completion, LabelScores, Sampling, Usage
+from core.teacher import Completion, LabelScores, Sampling, SequenceScore, TopTokens, Usage
 
 LABEL_LIMIT = 128
 """Labels that vLLM scores in one request at most."""
@@ -78,6 +80,9 @@ class VLLMEngine:
             temperature=sampling.temperature,
             top_p=sampling.top_p,
             min_p=sampling.min_p,
+            seed=sampling.seed,
+            logprobs=sampling.top_logprobs or None,
+            flat_logprobs=True,
             stop=list(sampling.stop),
             structured_outputs=(
                 StructuredOutputsParams(json=sampling.json_schema) if sampling.json_schema else None
@@ -86,7 +91,12 @@ class VLLMEngine:
         )
         output = await self._generate(tokens, parameters)
         answer = output.outputs[0]
-        return Completion(answer.text, self._count(output), answer.finish_reason or "stop")
+        return Completion(
+            answer.text,
+            self._count(output),
+            answer.finish_reason or "stop",
+            top=_top_tokens(answer, sampling.top_logprobs) if sampling.top_logprobs else None,
+        )
 
     async def score_labels(self, prompt: str, labels: list[str]) -> LabelScores:
         """Score single-token labels as the next token after a prompt, in one prefill."""
@@ -113,6 +123,35 @@ class VLLMEngine:
         output = await self._generate(tokens, parameters)
         scores = output.outputs[0].logprobs[0]
         return LabelScores([scores[token].logprob for token in ids], self._count(output))
+
+    async def score_text(self, prompt: str, text: str) -> SequenceScore:
+        """Score a text after a prompt, in one prefill.
+
+        The prefix cache is not read for it: vLLM has no log-probabilities of cached tokens.
+        """
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        before = self._tokenizer.encode(prompt)
+        tokens = self._tokenizer.encode(prompt + text)
+        if tokens[: len(before)] != before or len(tokens) == len(before):
+            error = "the prompt's last token and the text's first one melt into one"
+            return SequenceScore([], error=error, reason="melts")
+        if len(tokens) + 1 > self._max_length:
+            error = f"prompt and text have {len(tokens)} tokens, the model takes {self._max_length}"
+            return SequenceScore([], error=error)
+        parameters = SamplingParams(
+            max_tokens=1,
+            temperature=0,
+            prompt_logprobs=0,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+            detokenize=False,
+        )
+        output = await self._generate(tokens, parameters)
+        text_tokens = tokens[len(before) :]
+        scored = zip(output.prompt_logprobs[len(before) :], text_tokens, strict=True)
+        logprobs = [place[token].logprob for place, token in scored]
+        return SequenceScore(logprobs, self._count(output))
 
     def statistics(self) -> dict[str, float]:
         """Seconds of start-up, of useful and of idle time, and tokens so far."""
@@ -183,6 +222,15 @@ class VLLMEngine:
                 )
             self._label_ids[key] = together[-1]
         return self._label_ids[key]
+
+
+def _top_tokens(answer: Any, number: int) -> TopTokens:
+    """Take vLLM's flat log-probabilities apart: at each place the token written, then the top."""
+    flat = answer.logprobs
+    places = len(answer.token_ids)
+    ids = np.array(flat.token_ids, np.int32).reshape(places, number + 1)
+    logprobs = np.array(flat.logprobs, np.float32).reshape(places, number + 1)
+    return TopTokens(ids[:, 0], ids[:, 1:], logprobs[:, 1:].astype(np.float16))
 
 
 def _redirect_output(log: Path) -> None:

@@ -18,7 +18,7 @@ import ray
 
 from core.errors import StillhouseError, UseError, WorkError
 from core.recipe import Device, Teacher
-from core.teacher import Completion, EngineKilled, LabelScores, Sampling
+from core.teacher import Completion, EngineKilled, LabelScores, Sampling, SequenceScore
 from pipelines.engine import VLLMEngine
 from pipelines.engine_roster import EngineRoster, back
 from pipelines.engine_start import EngineStart, environment_of
@@ -78,6 +78,11 @@ class EnginePool:
     async def score_labels(self, prompt: str, labels: list[str]) -> LabelScores:
         """Score single-token labels as the next token after a prompt."""
         answer: LabelScores = await self._ask("score_labels", prompt, labels)
+        return answer
+
+    async def score_text(self, prompt: str, text: str) -> SequenceScore:
+        """Score a text of any length after a prompt."""
+        answer: SequenceScore = await self._ask("score_text", prompt, text)
         return answer
 
     def demand(self, rows: int, seconds_left: float) -> None:

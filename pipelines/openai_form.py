@@ -51,6 +51,8 @@ def completion_request(api: Api, model: str, prompt: str, sampling: Sampling) ->
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
     }
+    if sampling.seed is not None:
+        request["seed"] = sampling.seed
     if sampling.min_p:  # an extension of vLLM that others refuse
         request["min_p"] = sampling.min_p
     if sampling.stop:

@@ -403,3 +403,53 @@ def test_tasks_have_words_for_their_prompts():
     assert prompt.index("Two?") < prompt.index("One?") < prompt.index("Three?")
     assert prompt.endswith("Answer:")
     assert prompts.labels() == [" a", " b"]
+
+
+def test_the_likeliest_tokens_of_a_completion_are_the_models_own(engine, tiny_teacher):
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    prompt = CORPUS[0] + "\n\nHeadline:"
+    sampling = Sampling(max_tokens=6, temperature=0.0, top_logprobs=4)
+    top = asyncio.run(engine.complete(prompt, sampling)).top
+    assert top.top_ids.shape == top.top_logprobs.shape == (len(top.token_ids), 4)
+    # Compact: what is kept of a token.
+    assert (top.token_ids.nbytes + top.top_ids.nbytes + top.top_logprobs.nbytes) == len(
+        top.token_ids
+    ) * (4 + 4 * 6)
+    model = AutoModelForCausalLM.from_pretrained(tiny_teacher)
+    tokenizer = AutoTokenizer.from_pretrained(tiny_teacher)
+    start = tokenizer.encode(prompt)
+    with torch.no_grad():
+        logits = model(torch.tensor([[*start, *top.token_ids.tolist()]])).logits[0]
+    expected = logits.log_softmax(-1)[len(start) - 1 : -1]
+    for place in range(len(top.token_ids)):
+        found = expected[place][torch.tensor(top.top_ids[place].tolist())]
+        assert found.tolist() == pytest.approx(top.top_logprobs[place].tolist(), abs=0.02)
+        assert found[0] == expected[place].max()
+
+
+def test_a_seed_repeats_a_completion(engine):
+    def write(seed):
+        sampling = Sampling(max_tokens=12, temperature=1.0, seed=seed)
+        return asyncio.run(engine.complete("Headline:", sampling)).text
+
+    assert write(1) == write(1)
+    assert len({write(seed) for seed in range(2, 8)}) > 1
+
+
+def test_a_texts_score_is_the_sum_of_what_its_tokens_are_told(engine, tiny_teacher):
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    prompt, text = CORPUS[1].rsplit(" ", 1)[0], " business"
+    found = asyncio.run(engine.score_text(prompt, text))
+    model = AutoModelForCausalLM.from_pretrained(tiny_teacher)
+    tokenizer = AutoTokenizer.from_pretrained(tiny_teacher)
+    tokens, start = tokenizer.encode(prompt + text), len(tokenizer.encode(prompt))
+    with torch.no_grad():
+        logprobs = model(torch.tensor([tokens])).logits[0].log_softmax(-1)
+    expected = [logprobs[place - 1, tokens[place]].item() for place in range(start, len(tokens))]
+    assert found.logprobs == pytest.approx(expected, abs=1e-3)
+    assert asyncio.run(engine.score_text(prompt, "")).reason == "melts"
+    assert asyncio.run(engine.score_text(prompt * 200, text)).reason == "too-long"
