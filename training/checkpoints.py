@@ -38,6 +38,8 @@ class State:
     """Sum over this epoch's rows so far, each loss times its row's weight."""
     history: list[dict[str, Any]] = field(default_factory=list)
     """One entry for each finished epoch."""
+    resumed: list[int] = field(default_factory=list)
+    """Steps at which an attempt went on from a checkpoint of the one before."""
 
 
 def save(
@@ -77,7 +79,9 @@ def resume(engine: Any) -> State:
         return State()
     with checkpoint.as_directory() as folder:
         _, client_state = engine.load_checkpoint(folder, tag=TAG)
-    return State(**client_state["state"])
+    state = State(**client_state["state"])
+    state.resumed.append(state.step)
+    return state
 
 
 @dataclass(frozen=True)

@@ -94,6 +94,7 @@ class _Worker:
         batches = [batch for epoch in range(job.schedule.epochs) for batch in self._batches(epoch)]
         return {
             "steps": state.step,
+            "resumed": state.resumed,
             "epochs": job.schedule.epochs,
             "best_epoch": best.epoch,
             "history": state.history,
