@@ -319,21 +319,13 @@ class Recipe(Section):
     name: Name
     """Names the run."""
     method: str
-    """Which published method: a module of `stillhouse/methods/`."""
+    """Which method: a module of `stillhouse/methods/`."""
     seed: int = Field(default=0, ge=0)
     """Seed of sampling, shuffling and training."""
     shard_rows: int = Field(default=64, ge=1)
     """Rows that are committed together: what a kill can cost."""
-    task: Task
-    """What the student must learn."""
     teachers: dict[Name, AnyTeacher] = Field(min_length=1)
     """By name: the models that generate and score."""
-    students: dict[Name, Student] = Field(min_length=1)
-    """By name: the models that are trained."""
-    serve: Serve = Serve()
-    """The endpoint."""
-    compare: Compare = Compare()
-    """The cost comparison."""
     max_rejected: float | None = Field(default=None, gt=0, lt=1)
     """Share of a stage's rows that may be rejected; the run stops when there are more. No limit if
     absent."""
@@ -344,10 +336,25 @@ class Recipe(Section):
 
     def files(self) -> dict[str, str]:
         """Input files that the recipe names, by the dotted key that names them."""
-        named = {"task.examples": self.task.examples, "task.evaluation": self.task.evaluation}
-        if self.prices is not None:
-            named["prices"] = self.prices
-        return named
+        return {} if self.prices is None else {"prices": self.prices}
+
+
+class StudentRecipe(Recipe):
+    """The sections of every method that makes a student."""
+
+    task: Task
+    """What the student must learn."""
+    students: dict[Name, Student] = Field(min_length=1)
+    """By name: the models that are trained."""
+    serve: Serve = Serve()
+    """The endpoint."""
+    compare: Compare = Compare()
+    """The cost comparison."""
+
+    def files(self) -> dict[str, str]:
+        """Input files that the recipe names, by the dotted key that names them."""
+        task = {"task.examples": self.task.examples, "task.evaluation": self.task.evaluation}
+        return {**task, **super().files()}
 
 
 @dataclass(frozen=True)
@@ -356,6 +363,12 @@ class LoadedRecipe:
 
     recipe: Recipe
     folder: Path
+
+    @property
+    def student_recipe(self) -> StudentRecipe:
+        """The recipe, in a method that makes a student."""
+        assert isinstance(self.recipe, StudentRecipe)
+        return self.recipe
 
     def path(self, name: str) -> Path:
         """An input file that the recipe names, as a path on this machine."""

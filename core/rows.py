@@ -50,6 +50,33 @@ GENERATED = pa.schema(
 )
 """Items that a teacher wrote, as it wrote them."""
 
+INPUT = pa.schema(
+    [
+        _required("id", pa.string()),  # content hash of the fields
+        _required("fields", pa.string()),  # the row as a JSON object: what prompts are filled with
+    ]
+)
+"""Rows of a file that teachers are asked about; equal rows have equal ids."""
+
+ANSWERED = pa.schema(
+    [
+        _required("id", pa.string()),  # hash of item, prompt, model revision, sampling, sample
+        _required("item", pa.string()),  # id of the input row
+        _required("teacher", pa.string()),
+        _required("sample", pa.int32()),  # number of the answer to the same question, from 0
+        _required("text", pa.string()),
+        _required("finish", pa.string()),  # stop, or length where it was cut
+        _required("usage", USAGE),
+        # With `top_logprobs: k`, for T tokens: what was written [T], the likeliest tokens at each
+        # place [T*k] in falling order, and their natural-log probabilities over the whole
+        # vocabulary before any temperature [T*k]. 4 + 6k bytes a token before compression.
+        pa.field("token_ids", pa.list_(pa.int32())),
+        pa.field("top_ids", pa.list_(pa.int32())),
+        pa.field("top_logprobs", pa.list_(pa.float16())),
+    ]
+)
+"""What teachers answered to input rows."""
+
 SCORED = pa.schema(
     [
         _required("id", pa.string()),  # hash of item, prompt version, model revision, settings

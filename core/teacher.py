@@ -15,6 +15,10 @@ class Sampling:
     """How a completion is drawn."""
 
     max_tokens: int
+    chat: bool = False
+    """The prompt is what a user says: the model's chat template goes around it."""
+    system: str = ""
+    """What stands before the conversation, in a chat."""
     temperature: float = 1.0
     top_p: float = 1.0
     min_p: float = 0.0

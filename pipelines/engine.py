@@ -68,7 +68,9 @@ class VLLMEngine:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
-        tokens = self._tokenizer.encode(prompt)
+        tokens = (
+            self._in_chat(prompt, sampling) if sampling.chat else self._tokenizer.encode(prompt)
+        )
         if len(tokens) + sampling.max_tokens > self._max_length:
             error = (
                 f"the prompt has {len(tokens)} tokens; with {sampling.max_tokens} to write, the "
@@ -197,6 +199,21 @@ class VLLMEngine:
             self._in_flight -= 1
             if self._in_flight == 0:
                 self._useful += time.monotonic() - self._busy_since
+
+    def _in_chat(self, prompt: str, sampling: Sampling) -> list[int]:
+        """Tokens of a conversation in which a user says the prompt, up to the answer's begin."""
+        if self._tokenizer.chat_template is None:
+            raise UseError(
+                "chat: true",
+                "this teacher's tokenizer has no chat template.",
+                "Take its instruction-tuned sister, or leave chat out.",
+            )
+        said = [{"role": "system", "content": sampling.system}] if sampling.system else []
+        said.append({"role": "user", "content": prompt})
+        text = self._tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True)
+        # The template writes the special tokens itself.
+        found: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
+        return found
 
     def _count(self, output: Any) -> Usage:
         usage = Usage(

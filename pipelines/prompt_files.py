@@ -10,6 +10,8 @@ from typing import Any
 
 import jinja2
 
+from core.errors import UseError
+
 PROMPTS = Path(__file__).parent / "prompts"
 
 
@@ -30,6 +32,20 @@ def _environment() -> jinja2.Environment:
 def prompt_version(name: str) -> str:
     """SHA-256 of a prompt file: part of the id of every row that it makes."""
     return hashlib.sha256((PROMPTS / name).read_bytes()).hexdigest()
+
+
+def compile_prompt(text: str) -> jinja2.Template:
+    """A prompt that stands in a recipe.
+
+    Raises:
+        UseError: It is not a Jinja template.
+    """
+    try:
+        return _environment().from_string(text)
+    except jinja2.TemplateSyntaxError as error:
+        raise UseError(
+            "the prompt", f"line {error.lineno} is not Jinja: {error.message}.", "Mend it."
+        ) from None
 
 
 def render(name: str, **values: Any) -> str:

@@ -116,7 +116,7 @@ def score(context: StageContext) -> StageResult:
     Settings: `teacher`, `orders`.
     Inputs: `examples`, task rows; `rows`, generated or task rows.
     """
-    recipe = context.recipe.recipe
+    recipe = context.recipe.student_recipe
     teacher, orders = context.settings["teacher"], context.settings["orders"]
     examples = context.inputs["examples"].read().to_pylist()
     prompts = FewshotPrompts(recipe.task, examples)

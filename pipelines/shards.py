@@ -102,8 +102,12 @@ def run_shards(context: StageContext, lanes: Sequence[Lane]) -> StageResult:
         if failed:
             raise failed[0].error or AssertionError
     keys = [shard.key for lane in planned for shard in lane.plan]
-    rows = sum(context.stage.rows.row_count(f"{key}.parquet") for key in keys)
-    result = StageResult(keys, rows, _rejected_reasons(context.stage, keys))
+    rows = {
+        lane.name: sum(context.stage.rows.row_count(f"{shard.key}.parquet") for shard in lane.plan)
+        for lane in planned
+    }
+    rejected = _rejected_reasons(context.stage, keys)
+    result = StageResult(keys, sum(rows.values()), rejected, {"rows_by_teacher": rows})
     context.stage.plan.remove()
     return result
 

@@ -31,7 +31,7 @@ def read_rows(context: StageContext) -> StageResult:
         UseError: Not one row can be used.
     """
     file = context.recipe.path(context.settings["file"])
-    rows, rejections = parse_rows(file, context.recipe.recipe.task)
+    rows, rejections = parse_rows(file, context.recipe.student_recipe.task)
     if not rows:
         first = f" The first: {rejections[0][1].detail}" if rejections else ""
         raise UseError(
@@ -48,7 +48,7 @@ def parse_rows(file: Path, task: Task) -> tuple[list[dict[str, Any]], list[tuple
     """Split a JSONL file into task rows and rejections, both with ids."""
     rows: dict[str, dict[str, Any]] = {}
     rejections: list[tuple[str, Rejection]] = []
-    for number, line in _lines(file):
+    for number, line in json_lines(file):
         row_id = content_id(number, line.decode("utf-8", "backslashreplace"))
         row = _parse(line, number, task)
         if isinstance(row, Rejection):
@@ -61,7 +61,8 @@ def parse_rows(file: Path, task: Task) -> tuple[list[dict[str, Any]], list[tuple
     return list(rows.values()), rejections
 
 
-def _lines(file: Path) -> Iterator[tuple[int, bytes]]:
+def json_lines(file: Path) -> Iterator[tuple[int, bytes]]:
+    """The lines of a file that are not blank, with their numbers from 1."""
     with file.open("rb") as stream:
         for number, line in enumerate(stream, start=1):
             if number == 1:  # spreadsheets and Windows put a mark there
@@ -92,17 +93,17 @@ def _check(content: dict[str, Any], number: int, task: Task) -> dict[str, Any] |
     if answer not in task.choices:
         detail = f"line {number} answers {answer!r}, which is not one of the choices"
         return Rejection("unknown-answer", detail, content)
-    question = _text(question)
+    question = storable(question).strip()
     difficulty = content.get("difficulty")
     return {
         "id": content_id(question, task.choices),
         "question": question,
         "choices": task.choices,
         "answer": task.choices.index(answer),
-        "difficulty": _text(difficulty) if isinstance(difficulty, str) else None,
+        "difficulty": storable(difficulty).strip() if isinstance(difficulty, str) else None,
     }
 
 
-def _text(text: str) -> str:
+def storable(text: str) -> str:
     """Text as Arrow takes it: JSON can hold half a surrogate pair, and UTF-8 cannot."""
-    return text.strip().encode("utf-8", "backslashreplace").decode()
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -31,7 +31,7 @@ def fewshot_choice_prompt(context: StageContext) -> FewshotChoicePrompt:
     Inputs: `examples`, task rows; `predicted`, the teacher's predictions.
     """
     prompts = FewshotPrompts(
-        context.recipe.recipe.task, context.inputs["examples"].read().to_pylist()
+        context.recipe.student_recipe.task, context.inputs["examples"].read().to_pylist()
     )
     teacher = context.settings["teacher"]
     manifest = context.inputs["predicted"].manifest()

@@ -112,7 +112,7 @@ def write_items(context: StageContext) -> StageResult:
     Inputs: `examples`, task rows.
     """
     settings = context.settings
-    recipe = context.recipe.recipe
+    recipe = context.recipe.student_recipe
     teacher, mode = settings["teacher"], settings["mode"]
     examples = context.inputs["examples"].read().to_pylist()
     prompts = FewshotPrompts(recipe.task, examples)

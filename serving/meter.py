@@ -64,7 +64,7 @@ class CompareMeter:
 
     def _student_entry(self) -> Entry:
         """The replicas are held throughout: useful in their own turns, idle in the teacher's."""
-        serve = self._context.recipe.recipe.serve
+        serve = self._context.recipe.student_recipe.serve
         devices = serve.device.count * serve.replicas
         held = time.monotonic() - self._began
         startup = held if self._startup is None else self._startup

@@ -42,7 +42,7 @@ def compare(context: StageContext) -> StageResult:
         WorkError: A model does not load, or answers no request of a turn.
     """
     settings = context.settings
-    recipe = context.recipe.recipe
+    recipe = context.recipe.student_recipe
     rows, others = choose_rows(
         context.inputs["evaluation"].read().to_pylist(), settings["requests"], settings["seed"]
     )
@@ -155,7 +155,7 @@ def _evaluate(
     context: StageContext, engine: Engine, results: dict[str, LoadResult], rows: Sequence[Row]
 ) -> tuple[dict[str, Any], list[Row]]:
     """The figures of both models, and their predictions."""
-    serve = context.recipe.recipe.serve
+    serve = context.recipe.student_recipe.serve
     held = {
         "teacher": (engine.device, engine.replicas),
         "student": (serve.device, serve.replicas),

@@ -181,9 +181,10 @@ def rows(
 def report(folder: RunFolder) -> None:
     """Write the report of a run again."""
     from stillhouse.gather import gather, write_report
-    from stillhouse.workflow import open_run
+    from stillhouse.workflow import open_run, refuse_without_student
 
     run_ = open_run(folder)
+    refuse_without_student(run_, "has no report; `stillhouse status` and `rows` show it")
     typer.echo(write_report(run_, gather(run_)))
 
 

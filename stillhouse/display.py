@@ -17,6 +17,7 @@ from rich.table import Table
 
 from core.ledger import Ledger, total
 from core.prices import PriceBook, recipe_prices
+from core.recipe import StudentRecipe
 from core.run import Manifest, Run, StageFolder
 from core.stage import LaneProgress, Progress
 from stillhouse.clock import clock
@@ -204,6 +205,7 @@ def show_run(plan: Plan, until: str | None = None) -> None:
     Raises:
         StillhouseError: What stopped the run.
     """
+    from stillhouse.data_summary import data_summary
     from stillhouse.gather import gather, write_report
     from stillhouse.summary import summary
 
@@ -213,11 +215,14 @@ def show_run(plan: Plan, until: str | None = None) -> None:
     nothing_to_do = all(plan.done(stage.name) for stage in stages)
     with display.showing():
         Workflow(plan, display, stages).run()
-    data = gather(plan.run)
-    path = write_report(plan.run, data)
     out = Console()
     if nothing_to_do:
         out.print("Everything was done already.\n")
+    if not isinstance(plan.loaded.recipe, StudentRecipe):
+        out.print(data_summary(plan.run, prices))
+        return
+    data = gather(plan.run)
+    path = write_report(plan.run, data)
     out.print(summary(data))
     out.print(f"Report: {path}", highlight=False, soft_wrap=True)
 

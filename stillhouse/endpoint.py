@@ -9,7 +9,7 @@ from rich.console import Console
 from core.errors import UseError
 from core.run import Run
 from stillhouse.ray_session import ray_session
-from stillhouse.workflow import logs_of, recipe_of
+from stillhouse.workflow import logs_of, recipe_of, refuse_without_student
 
 
 def serve_run(run: Run, student: str | None, port: int | None) -> None:
@@ -18,7 +18,8 @@ def serve_run(run: Run, student: str | None, port: int | None) -> None:
     Raises:
         UseError: There is no such student, or it is not trained yet.
     """
-    recipe = recipe_of(run).recipe
+    refuse_without_student(run, "has nothing to serve")
+    recipe = recipe_of(run).student_recipe
     name = student or next(iter(recipe.students))
     if name not in recipe.students:
         raise UseError(

@@ -102,13 +102,13 @@ class _Reader:
     @property
     def student(self) -> str:
         """The student that the report is about: the recipe's first."""
-        return next(iter(self.loaded.recipe.students))
+        return next(iter(self.loaded.student_recipe.students))
 
 
 def gather(run: Run) -> report.ReportData:
     """Read a run, finished or not, into the report's data."""
     reader = _Reader(run)
-    recipe = reader.loaded.recipe
+    recipe = reader.loaded.student_recipe
     predictions = [
         row
         for function in (TEACHER, STUDENT)
@@ -173,10 +173,10 @@ def _qualities(reader: _Reader, predictions: list[Row]) -> list[report.Quality]:
 def _roles(reader: _Reader) -> dict[str, tuple[Any, str]]:
     """By the model's name in predictions: its role, and the name to show."""
     roles: dict[str, tuple[Any, str]] = {}
-    for teacher in reader.loaded.recipe.teachers:
+    for teacher in reader.loaded.student_recipe.teachers:
         for setting in ("raw", "calibrated"):
             roles[f"{teacher} {setting}"] = ("teacher", f"Teacher {teacher}, {setting}")
-    for student in reader.loaded.recipe.students:
+    for student in reader.loaded.student_recipe.students:
         roles[f"{student}-examples-alone"] = ("baseline", f"{student}, examples alone")
         roles[student] = ("student", f"Student {student}")
     return roles
@@ -199,7 +199,7 @@ def _quality(reader: _Reader, role: tuple[Any, str], rows: list[Row]) -> report.
         else {},
         by_choice=[
             score(row for row in rows if row["answer"] == index)
-            for index in range(len(reader.loaded.recipe.task.choices))
+            for index in range(len(reader.loaded.student_recipe.task.choices))
         ],
     )
 
@@ -272,7 +272,7 @@ def _confusion(
 
 
 def _economics(reader: _Reader) -> report.Economics:
-    recipe, prices = reader.loaded.recipe, reader.prices
+    recipe, prices = reader.loaded.student_recipe, reader.prices
     made = reader.ancestors(f"train-{reader.student}")
     entries = [entry for entry in reader.entries() if entry.stage in made]
     making = total(entries, prices).money if f"train-{reader.student}" in reader.finished else None
@@ -461,7 +461,7 @@ def _confidence(scored: list[Row], column: str) -> report.Histogram | None:
 
 def _temperature(reader: _Reader) -> float:
     """Of the first student's soft labels."""
-    student = reader.loaded.recipe.students[reader.student]
+    student = reader.loaded.student_recipe.students[reader.student]
     return student.train.objective.temperature
 
 
@@ -498,7 +498,7 @@ def _warnings(
     if undone:
         warnings.append(f"The run is not finished. Missing: {', '.join(undone)}.")
     for quality in qualities:
-        chance = 1 / len(reader.loaded.recipe.task.choices)
+        chance = 1 / len(reader.loaded.student_recipe.task.choices)
         low = quality.score.low
         if quality.role == "teacher" and low is not None and low <= chance:
             warnings.append(
@@ -517,7 +517,7 @@ def _warnings(
 
 
 def _provenance(reader: _Reader) -> report.Provenance:
-    recipe = reader.loaded.recipe
+    recipe = reader.loaded.student_recipe
     manifests = [reader.manifest(s.name) for s in reader.layout if s.name in reader.finished]
     # Not asked of the models again: a run is read where they are gone, and they may have changed.
     revisions = {name: r for m in manifests for name, r in m.made_from["models"].items()}

@@ -21,7 +21,7 @@ from core.identity import content_id
 from core.ledger import Ledger
 from core.models import cache_folder, make_cache, model_folder
 from core.prices import PriceBook, read_prices, recipe_prices
-from core.recipe import LoadedRecipe
+from core.recipe import LoadedRecipe, StudentRecipe
 from core.run import Folder, Manifest, Run, StageFolder, explain_write
 from core.stage import Progress, StageContext, StageFunction
 from core.teacher import Engine
@@ -399,6 +399,20 @@ def open_run(location: str) -> Run:
     if run.state() is None:
         raise UseError(location, "there is no run here.", "`stillhouse run RECIPE` makes one.")
     return run
+
+
+def refuse_without_student(run: Run, what: str) -> None:
+    """Refuse a run of a method that makes no student.
+
+    Raises:
+        UseError: It is one.
+    """
+    if not isinstance(recipe_of(run).recipe, StudentRecipe):
+        raise UseError(
+            run.folder.location,
+            f"a run of teacher data alone {what}.",
+            "A recipe of another method makes a student.",
+        )
 
 
 def recipe_of(run: Run) -> LoadedRecipe:

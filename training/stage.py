@@ -46,7 +46,7 @@ def train(context: StageContext) -> StageResult:
     manifest = context.inputs["rows"].manifest()
     assert manifest is not None, "the workflow runs the stages in their order"
     made_from = content_id(
-        context.settings, context.recipe.recipe.task.choices, manifest.fingerprint
+        context.settings, context.recipe.student_recipe.task.choices, manifest.fingerprint
     )
     folder = context.stage.folder
     facts = _finished(folder, made_from)
@@ -90,7 +90,7 @@ def _train(context: StageContext, storage: Folder) -> dict[str, Any]:
 
 
 def _job(context: StageContext, storage: Folder) -> Job:
-    recipe = context.recipe.recipe
+    recipe = context.recipe.student_recipe
     name = context.settings["student"]
     train = Train.model_validate(context.settings["train"])
     rows = context.inputs["rows"]

@@ -31,7 +31,9 @@ def recipe_model(method: str) -> type[Recipe]:
     return next(
         found
         for found in vars(module).values()
-        if isinstance(found, type) and issubclass(found, Recipe) and found is not Recipe
+        if isinstance(found, type)
+        and issubclass(found, Recipe)
+        and found.__module__ == module.__name__
     )
 
 

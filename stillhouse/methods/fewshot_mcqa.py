@@ -12,7 +12,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from core.recipe import Curate, LoadedRecipe, Name, Recipe, Section
+from core.recipe import Curate, LoadedRecipe, Name, Section, StudentRecipe
 from core.stage import StageContext, StageResult
 from stillhouse.stages import Stage, resources
 
@@ -70,7 +70,7 @@ class Select(Section):
     """Only those whose first choice has at least this probability."""
 
 
-class FewshotMcqaRecipe(Recipe):
+class FewshotMcqaRecipe(StudentRecipe):
     """A recipe of this method."""
 
     method: Literal["fewshot_mcqa"]

@@ -1,0 +1,104 @@
+"""Reading a file of rows that teachers are to be asked about, of any size, as a stream."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from core.errors import UseError
+from core.identity import content_id
+from core.rows import INPUT
+from core.stage import Progress, StageContext, StageResult
+from pipelines.row_work import Rejection, Row, rejected_table
+from pipelines.tasks import json_lines, storable
+
+SHARD_ROWS = 10_000
+"""Rows of the file that are held in memory at once."""
+
+LONGEST_FIELD = 1_000_000
+"""Characters of a value at most; no teacher's prompt holds more."""
+
+
+def read_inputs(context: StageContext) -> StageResult:
+    """Stage: the rows of a JSONL or Parquet file, each a JSON object of any fields.
+
+    A row that cannot be read is rejected with its number and the reason; the rest goes on.
+
+    Settings: `file`; `columns`, the file's name of a field by ours; fields that it does not name
+    keep their names.
+
+    Raises:
+        UseError: Not one row can be used.
+    """
+    file = context.recipe.path(context.settings["file"])
+    names = {theirs: ours for ours, theirs in context.settings["columns"].items()}
+    found = _parquet_rows(file) if file.suffix == ".parquet" else _json_rows(file)
+    keys: list[str] = []
+    kept, reasons, first = 0, dict[str, int](), ""
+    for number, batch in enumerate(iter(lambda: list(itertools.islice(found, SHARD_ROWS)), [])):
+        rows, rejections = [], []
+        for place, row in batch:
+            checked = _check(row, place, names)
+            if isinstance(checked, Rejection):
+                rejections.append((content_id(place, checked.detail), checked))
+                reasons[checked.reason] = reasons.get(checked.reason, 0) + 1
+                first = first or checked.detail
+            else:
+                rows.append(checked)
+        keys.append(f"{number:06}")
+        table = pa.Table.from_pylist(rows, schema=INPUT)
+        rejected = rejected_table(context.stage.stage, rejections)
+        context.stage.commit_shard(keys[-1], table, rejected)
+        kept += len(rows)
+        context.show(Progress(kept, kept))
+    if not kept:
+        raise UseError(
+            str(file),
+            f"there is no usable row in it. {first}".strip(),
+            'Each row must be an object of fields, such as {"question": "..."}.',
+        )
+    return StageResult(keys, kept, reasons)
+
+
+def _json_rows(file: Path) -> Iterator[tuple[int, Any]]:
+    for number, line in json_lines(file):
+        try:
+            yield number, json.loads(line.decode("utf-8"))
+        except UnicodeDecodeError:
+            yield number, Rejection("not-utf8", f"line {number} is not UTF-8 text", repr(line))
+        except (ValueError, RecursionError):
+            detail = f"line {number} is not JSON that can be read"
+            yield number, Rejection("not-json", detail, line.decode())
+
+
+def _parquet_rows(file: Path) -> Iterator[tuple[int, Any]]:
+    try:
+        batches = pq.ParquetFile(file).iter_batches(batch_size=SHARD_ROWS)
+        rows = (row for batch in batches for row in batch.to_pylist())
+        yield from enumerate(rows, start=1)
+    except pa.ArrowInvalid as error:
+        raise UseError(str(file), f"this is not a Parquet file: {error}.", "Check it.") from None
+
+
+def _check(row: Any, number: int, names: dict[str, str]) -> Row | Rejection:
+    if isinstance(row, Rejection):
+        return row
+    if not isinstance(row, dict):
+        return Rejection("not-an-object", f"row {number} is not a JSON object", row)
+    try:
+        fields = {storable(str(names.get(name, name))): value for name, value in row.items()}
+        text = json.dumps(fields, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError):
+        detail = f"row {number} holds a value that JSON does not have, such as bytes or a date"
+        return Rejection("not-json", detail, repr(row)[:LONGEST_FIELD])
+    if len(text) > LONGEST_FIELD:
+        detail = f"row {number} has {len(text)} characters, at most {LONGEST_FIELD} are taken"
+        return Rejection("too-long", detail, text[:1000])
+    text = storable(text)
+    return {"id": content_id(text), "fields": text}

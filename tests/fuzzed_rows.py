@@ -1,0 +1,54 @@
+"""Rows as bad as they come, made from a seed."""
+
+from __future__ import annotations
+
+import json
+import random
+
+TEXTS = (
+    "",
+    "   ",
+    "\x00\x01\x1b[31m",
+    "مرحبا بالعالم",
+    "\u202eright to left",
+    "\ud800",
+    "🧪" * 50,
+    "{{ question }} {% raw %}",
+    "a" * 5_000,
+    "x" * 1_000_000,
+    "line\nline\r\nline\u2028line",
+    "nul\u0000in the middle",
+)
+VALUES = (None, True, 0, -1.5, 10**400, [], [1, [2, [3]]], {}, {"a": {"b": None}}, "NaN")
+LINES = (
+    b"",
+    b"not json",
+    b"\xff\xfe\x00binary\x80",
+    b'{"question": "cut sho',
+    b'"a text"',
+    b"[1, 2, 3]",
+    b"null",
+    b'{"question": NaN}',
+    b'{"question": ' + b"9" * 5_000 + b"}",
+    b"[" * 3_000,
+    b'{"other": "no question"}',
+)
+
+
+def fuzzed_lines(number: int, seed: int) -> list[bytes]:
+    """Lines of a JSONL file, of which about a third are sound."""
+    draw = random.Random(seed)
+    lines = []
+    for row in range(number):
+        kind = draw.random()
+        if kind < 0.35:
+            lines.append(json.dumps({"question": f"Sound row {row}?"}).encode())
+        elif kind < 0.6:
+            # Huge ones are rare, or the file would be gigabytes.
+            text = draw.choice(TEXTS if draw.random() < 0.02 else TEXTS[:8])
+            lines.append(json.dumps({"question": text + str(row % 7)}).encode())
+        elif kind < 0.8:
+            lines.append(json.dumps({"question": draw.choice(VALUES), "row": row}).encode())
+        else:
+            lines.append(draw.choice(LINES))
+    return lines

@@ -1,0 +1,167 @@
+"""Teacher data from files: two endpoints, one pass, by the command that users run."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from core.run import Folder, Run
+from tests.endpoint_server import failed, said, server
+from tests.fuzzed_rows import fuzzed_lines
+
+__all__ = ["server"]
+
+ROOT = Path(__file__).parents[2]
+
+RECIPE = """\
+name: answers
+method: teacher_data
+shard_rows: 20
+inputs:
+  file: {file}
+  columns: {{question: text}}
+teachers:
+  one: {{backend: openai, model: small, base_url: "{url}"}}
+  two: {{backend: openai, model: large, base_url: "{url}"}}
+ask:
+  one: {{prompt: "Q: {{{{ question }}}}", samples: 2, sampling: {{max_tokens: 8}}}}
+  two: {{prompt: "Say why: {{{{ question }}}}", sampling: {{max_tokens: 8}}}}
+prices: prices.yaml
+"""
+PRICES = """\
+currency: USD
+tokens:
+  small: {input_per_million: 1.0, output_per_million: 10.0, source: test}
+  large: {input_per_million: 10.0, output_per_million: 100.0, source: test}
+"""
+
+
+@pytest.fixture
+def run(tmp_path, server):
+    (tmp_path / "prices.yaml").write_text(PRICES)
+
+    def run(file="rows.jsonl", *arguments):
+        (tmp_path / "recipe.yaml").write_text(RECIPE.format(file=file, url=server.url))
+        command = [sys.executable, "-m", "stillhouse.command_line", "run"]
+        command += [str(tmp_path / "recipe.yaml"), "--run", str(tmp_path / "run"), *arguments]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "120"}
+        return subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+
+    run.folder = tmp_path
+    return run
+
+
+def stage_of(folder: Path, name: str):
+    run = Run(Folder(str(folder / "run")))
+    return run.finished_stages()[name]
+
+
+def prompt_of(body):
+    return body["messages"][0]["content"]
+
+
+def test_two_teachers_answer_a_file_each_in_its_own_words(run, server):
+    server.behave = lambda number, body: said(prompt_of(body).upper())
+    lines = [json.dumps({"text": f"row {n}", "more": [n]}) for n in range(50)]
+    (run.folder / "rows.jsonl").write_text("\n".join([*lines, lines[0], "not json"]))
+    done = run()
+    assert done.returncode == 0, done.stderr
+    rows = stage_of(run.folder, "ask").read().to_pylist()
+    assert len(rows) == len({row["id"] for row in rows}) == 150
+    by_teacher = {t: [r for r in rows if r["teacher"] == t] for t in ("one", "two")}
+    assert {r["text"] for r in by_teacher["two"]} == {f"SAY WHY: ROW {n}" for n in range(50)}
+    assert sorted({r["sample"] for r in by_teacher["one"]}) == [0, 1]
+    # Two equal lines are one piece of work, and both get its answer: they share the item's id.
+    inputs = stage_of(run.folder, "inputs").read()["id"].to_pylist()
+    assert len(inputs) == 51
+    assert set(inputs) == {row["item"] for row in rows}
+    assert len(server.arrivals) == 150
+    # 100 questions to `small`, 50 to `large`, of 10 tokens in and 3 out each.
+    assert "$0.00400" in done.stdout
+    assert "$0.0200" in done.stdout
+    assert "1 not-json" in done.stdout
+    assert not (run.folder / "run" / "logs" / "ray").exists(), "no Ray was started"
+    again = run()
+    assert "Everything was done already" in again.stdout
+    assert len(server.arrivals) == 150
+
+
+def test_more_samples_ask_only_for_what_is_new(run, server):
+    server.behave = lambda number, body: said("fine")
+    (run.folder / "rows.jsonl").write_text("\n".join(f'{{"text": "row {n}"}}' for n in range(20)))
+    assert run().returncode == 0
+    before = len(server.arrivals)
+    done = run("rows.jsonl", "--update", "--set", "ask.two.samples=3")
+    assert done.returncode == 0, done.stderr
+    assert len(server.arrivals) - before == 40
+
+
+def test_a_parquet_file_is_read_as_a_jsonl_file_is(run, server):
+    server.behave = lambda number, body: said("fine")
+    texts = [f"row {n}" for n in range(30)]
+    pq.write_table(
+        pa.table({"text": texts, "raw": [b"\xff"] * 10 + [None] * 20}), run.folder / "rows.parquet"
+    )
+    done = run("rows.parquet")
+    assert done.returncode == 0, done.stderr
+    assert stage_of(run.folder, "inputs").manifest().rejected == {"not-json": 10}
+    assert stage_of(run.folder, "ask").manifest().rows == 60
+
+
+def test_a_teacher_that_is_down_leaves_the_other_to_finish(run, server):
+    def behave(number, body):
+        return failed(401) if body["model"] == "large" else said("fine")
+
+    server.behave = behave
+    (run.folder / "rows.jsonl").write_text("\n".join(f'{{"text": "row {n}"}}' for n in range(60)))
+    done = run()
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-3].startswith("teacher 'two'")
+    assert "Traceback" not in done.stderr
+    server.behave = lambda number, body: said("fine")
+    server.arrivals.clear()
+    done = run()
+    assert done.returncode == 0, done.stderr
+    assert {arrival.body["model"] for arrival in server.arrivals} == {"large"}
+
+
+def test_no_fuzzed_row_stops_a_run_and_each_is_answered_or_rejected(run, server):
+    server.behave = lambda number, body: said("fine")
+    lines = fuzzed_lines(1_000, seed=0)
+    text = b"\n".join(lines).replace(b'"question"', b'"text"')
+    (run.folder / "rows.jsonl").write_bytes(text)
+    done = run("rows.jsonl", "--set", "ask.one.samples=1")
+    assert done.returncode == 0, done.stderr
+    written = [line for line in text.splitlines() if line.strip()]
+    inputs = stage_of(run.folder, "inputs").manifest()
+    assert inputs.rows + sum(inputs.rejected.values()) == len(written)
+    asked = stage_of(run.folder, "ask").manifest()
+    different = len(set(stage_of(run.folder, "inputs").read()["id"].to_pylist()))
+    assert asked.rows + sum(asked.rejected.values()) == 2 * different
+    assert asked.rows > 300
+    assert "no-field" in asked.rejected
+
+
+def test_a_recipe_without_a_student_has_no_report_and_nothing_to_serve(run, server):
+    server.behave = lambda number, body: said("fine")
+    (run.folder / "rows.jsonl").write_text('{"text": "row"}')
+    assert run().returncode == 0
+    for command in ("report", "serve"):
+        done = subprocess.run(
+            [sys.executable, "-m", "stillhouse.command_line", command, str(run.folder / "run")],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 2, done.stderr
+        assert "teacher data" in done.stderr
