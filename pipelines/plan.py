@@ -4,8 +4,8 @@
     <stage>/<work>/plan/<teacher>.<fingerprint>.json   the shards of a whole plan, in their order
 
 A plan is written once, as a stream, and read again after a kill. It never stands in memory: ten
-million rows take the driver no more of it than ten thousand. A shard's key is a hash of its rows'
-ids, so a longer plan keeps the keys of the shards that it shares with a shorter one.
+million rows take the driver no more of it than ten thousand. A shard's key is a hash of its rows,
+so a longer plan keeps the keys of the shards that it shares with a shorter one.
 """
 
 from __future__ import annotations
@@ -49,8 +49,12 @@ def split(rows: Iterable[Row], shard_rows: int) -> Iterator[list[Row]]:
 
 
 def shard_key(rows: list[Row]) -> str:
-    """The name of a shard: a hash of its rows' ids."""
-    return content_id([row["id"] for row in rows])
+    """The name of a shard: a hash of its planned rows.
+
+    Not of their ids alone: what a row carries along, such as the item that a score is for, is no
+    part of the id, and stands in the committed rows.
+    """
+    return content_id(rows)
 
 
 def write_plan(folder: Folder, name: str, rows: Iterable[Row], shard_rows: int) -> int:

@@ -93,7 +93,7 @@ class ShardWorker:
     async def _answer_row(self, row: Row) -> Row | Rejection:
         answer: Row | Rejection
         try:
-            answer = self._find(row["id"]) or await self._work(row)
+            answer = self._find(row) or await self._work(row)
         except EngineKilled:
             detail = "the engine died each time that this row was put to it"
             answer = Rejection("poison", detail, row)
@@ -112,14 +112,16 @@ class ShardWorker:
         answered, self._answered = self._answered, 0
         return await self._note(self._lane, answered)
 
-    def _find(self, row_id: str) -> Row | None:
-        key = self._reusable.get(row_id)
+    def _find(self, planned: Row) -> Row | None:
+        """The answer of an earlier plan, with what this plan has the row carry along."""
+        key = self._reusable.get(planned["id"])
         if key is None:
             return None
         if key not in self._old_shards:
             table = self._stage.rows.read_table(f"{key}.parquet")
             self._old_shards[key] = {row["id"]: row for row in table.to_pylist()}
-        return self._old_shards[key][row_id]
+        old = self._old_shards[key][planned["id"]]
+        return {name: planned.get(name, value) for name, value in old.items()}
 
 
 class RayShardWorker:

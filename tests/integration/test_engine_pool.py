@@ -73,8 +73,6 @@ def test_the_questions_that_kill_are_found_and_all_others_answered(pool_of, repl
     while len(ray.get(pool.roster.engines.remote())) < replicas:
         assert time.monotonic() < deadline
         time.sleep(0.2)
-    # What dead engines did stays in the books, but for the second before each death.
-    assert pool.statistics()["requests"] > 0
 
 
 def test_a_kill_from_outside_blames_no_question(pool_of):

@@ -176,3 +176,24 @@ def test_a_budget_of_money_wants_every_price(server, context_of):
     unknown.engine.model = "nobody knows"
     with pytest.raises(UseError, match="a price is missing"):
         run_shards(context, [unknown])
+
+
+def test_an_answer_that_is_found_again_belongs_to_the_item_that_asks_now(server, context_of):
+    """Equal questions of two items are one piece of work; another plan may keep the other item."""
+    server.behave = lambda number, body: said("fine")
+
+    def run(items, fingerprint):
+        one = lane(server, "one", 0)
+        plan = [
+            {"id": content_id(n), "prompt": f"one {n}", "teacher": item}
+            for n, item in enumerate(items)
+        ]
+        context = replace(context_of(), fingerprint=fingerprint)
+        result = run_shards(context, [Lane(one.engine, plan, one.work)])
+        tables = [context.stage.rows.read_table(f"{key}.parquet") for key in result.shards]
+        return [row["teacher"] for table in tables for row in table.to_pylist()]
+
+    assert run(["a"] * 25, "first") == ["one"] * 25
+    assert run(["b"] * 25, "second") == ["b"] * 25
+    assert run(["b"] * 30, "third") == ["b"] * 25 + ["one"] * 5
+    assert len(server.arrivals) == 30
