@@ -16,7 +16,7 @@ from ray import serve
 from core.errors import UseError, WorkError
 from core.identity import content_id
 from core.ledger import Ledger
-from core.recipe import LoadedRecipe, Recipe, Serve
+from core.recipe import Device, LoadedRecipe, Serve, StudentRecipe
 from core.rows import PREDICTION, REJECTED, TASK
 from core.run import Folder, Manifest, Run
 from core.stage import StageContext
@@ -93,6 +93,7 @@ class TinyPool:
     teacher = "gemma"
     model = "a tiny one"
     replicas = 1
+    device = Device(kind="cpu-core", cpus=1)
 
     def __init__(self, actor):
         self.actor = actor
@@ -109,6 +110,9 @@ class TinyPool:
 
     def processes(self):
         return [ray.get(self.actor.process.remote())]
+
+    def forget_prompts(self):
+        """It has no prefix cache."""
 
 
 class Prompt:
@@ -437,7 +441,7 @@ def test_engine_time_belongs_to_the_teacher(endpoint, pool):
 
 
 def make_context(tmp_path, pool, student_folder, **settings):
-    recipe = Recipe.model_validate(
+    recipe = StudentRecipe.model_validate(
         {
             "name": "desk",
             "method": "fewshot_mcqa",

@@ -23,7 +23,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from core.errors import UseError, WorkError
 from core.ledger import Entry
 from core.models import model_folder
-from core.recipe import Device, LoadedRecipe, Recipe, Student, Task, Teacher, Train
+from core.recipe import Device, LoadedRecipe, Student, StudentRecipe, Task, Teacher, Train
 from core.rows import TRAINING
 from core.run import Folder, Manifest, StageFolder
 from core.stage import Progress, StageContext
@@ -79,7 +79,7 @@ class Case:
             table = pa.Table.from_pylist(part, schema=TRAINING)
             rows.commit_shard(key, table, pa.table({}))
         rows.commit(Manifest("select", "of-the-rows", {}, ["a", "b"], len(self.rows), {}))
-        recipe = Recipe(
+        recipe = StudentRecipe(
             name="tiny",
             method="fewshot_mcqa",
             task=Task(instruction="Choose.", choices=CHOICES, examples="e", evaluation="e"),
@@ -223,7 +223,7 @@ def test_progress_and_ledger_follow_the_training(finished):
     assert last.startup_seconds > 0
     assert last.useful_seconds >= facts["seconds"]
     assert last.device_seconds <= last.wall_seconds
-    assert case.progress[-1].device_seconds == pytest.approx(last.device_seconds, abs=0.1)
+    assert case.progress[-1].used[0].device_seconds == pytest.approx(last.device_seconds, abs=0.1)
 
 
 def test_a_finished_training_is_not_done_twice(finished):
