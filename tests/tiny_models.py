@@ -13,6 +13,8 @@ CORPUS = [
     "Headline: Chipmaker unveils processor built for faster AI\nNews desk: technology",
 ] * 20
 
+CHAT = "{% for said in messages %}{{ said.role }}: {{ said.content }}\n{% endfor %}assistant:"
+
 TEACHER_STEPS = 40
 """Enough to learn what a line is, and too few to learn one by heart."""
 
@@ -31,6 +33,7 @@ def make_teacher(folder: Path) -> Path:
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=bpe._tokenizer, bos_token="<s>", eos_token="</s>", pad_token="</s>"
     )
+    tokenizer.chat_template = CHAT
     torch.manual_seed(0)
     model = LlamaForCausalLM(
         LlamaConfig(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -14,11 +13,13 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from tests.leftovers import leftovers, marked
+
 ROOT = Path(__file__).parents[2]
 ROWS = 96
 SHARD_ROWS = 8
 IN_FLIGHT = 3  # pipelines.shards.SHARDS_AT_LEAST; one engine, so one worker
-MARK = "STILLHOUSE_TEST_RUN"
+MARK, ENVIRONMENT = marked()
 
 RECIPE = """\
 name: killed
@@ -75,7 +76,7 @@ def start(recipe: Path, run: Path) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, "-m", "stillhouse.command_line", "run", str(recipe), "--run", str(run)],
         cwd=ROOT,
-        env={**os.environ, MARK: str(run)},
+        env=ENVIRONMENT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -119,10 +120,15 @@ def requests(run: Path, stage: str) -> int:
     )
 
 
-def trained_steps(run: Path) -> bool:
-    """Whether the training has written a checkpoint."""
-    found = (run / "stages" / "train-encoder").glob("*/checkpoints/**/checkpoint_*")
-    return any(path.is_dir() for path in found)
+def checkpointed_step(run: Path) -> int:
+    """Step of the latest checkpoint that a training would go on from; 0 where there is none."""
+    for file in (run / "stages/train-encoder").glob("*/checkpoints/*/checkpoint_manager_*.json"):
+        try:
+            latest = json.loads(file.read_text())["latest_checkpoint_result"]
+        except json.JSONDecodeError:  # being written
+            return 0
+        return int(latest["checkpoint_dir_name"].removeprefix("checkpoint_")) if latest else 0
+    return 0
 
 
 @pytest.mark.slow
@@ -139,7 +145,7 @@ def test_kills_in_generation_scoring_and_training_cost_only_what_was_in_flight(r
     scored = shards(run, "score")
     assert not done(run, "score")
 
-    kill_when(start(recipe, run), lambda: trained_steps(run))
+    kill_when(start(recipe, run), lambda: checkpointed_step(run) > 0)
     assert done(run, "score")
     assert {name: shards(run, "score")[name] for name in scored} == scored, "touched again"
 
@@ -175,21 +181,4 @@ def test_kills_in_generation_scoring_and_training_cost_only_what_was_in_flight(r
     assert again.returncode == 0, output
     assert "Everything was done already" in output
     assert {path: path.stat().st_mtime_ns for path in (run / "stages").rglob("*.*")} == before
-    # Ray's and vLLM's processes end by themselves when they find their driver gone.
-    deadline = time.monotonic() + 60
-    while left := _processes_of(run):
-        assert time.monotonic() < deadline, left
-        time.sleep(1)
-
-
-def _processes_of(run: Path) -> list[str]:
-    """Command lines of all processes that a driver of this run has started."""
-    mark = f"{MARK}={run}".encode()
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if mark in (folder / "environ").read_bytes().split(b"\0"):
-                found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode())
-        except OSError:
-            continue
-    return found
+    assert not leftovers(MARK, seconds=60)

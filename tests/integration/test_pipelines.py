@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -28,6 +28,7 @@ from pipelines.scoring import content_free_offsets, score
 from pipelines.shards import Lane, run_shards
 from pipelines.writing import read_json_item, write_items
 from stillhouse.methods.fewshot_mcqa import FewshotMcqaRecipe
+from tests.fuzzed_rows import TEXTS
 from tests.tiny_models import CORPUS
 
 CHOICES = ["business", "health", "politics", "sports", "technology"]
@@ -453,3 +454,35 @@ def test_a_texts_score_is_the_sum_of_what_its_tokens_are_told(engine, tiny_teach
     assert found.logprobs == pytest.approx(expected, abs=1e-3)
     assert asyncio.run(engine.score_text(prompt, "")).reason == "melts"
     assert asyncio.run(engine.score_text(prompt * 200, text)).reason == "too-long"
+
+
+def test_a_chat_is_what_the_template_makes_of_it(engine):
+    said = Sampling(max_tokens=8, temperature=0.0, chat=True, system="Be short.")
+    plain = Sampling(max_tokens=8, temperature=0.0)
+    chat = asyncio.run(engine.complete("Which desk?", said))
+    by_hand = "system: Be short.\nuser: Which desk?\nassistant:"
+    assert chat.text == asyncio.run(engine.complete(by_hand, plain)).text
+    assert chat.usage.tokens_in == asyncio.run(engine.complete(by_hand, plain)).usage.tokens_in
+
+
+@dataclass(frozen=True)
+class Ask:
+    """Puts whatever a row holds to the engine."""
+
+    engine: EnginePool
+    schema = pa.schema([("id", pa.string()), ("text", pa.string())])
+
+    async def __call__(self, row):
+        answer = await self.engine.complete(row["prompt"], Sampling(max_tokens=2))
+        if answer.finish == "error":
+            return Rejection(answer.reason, answer.error, row)
+        return {"id": row["id"], "text": answer.text}
+
+
+def test_no_text_stops_a_real_engine(context_of, engine):
+    texts = [f"{text}{number}" for number, text in enumerate(TEXTS * 12)]
+    plan = [{"id": content_id(text), "prompt": text} for text in texts]
+    result = run_shards(context_of("fuzz"), [Lane(engine, plan, Ask(engine))])
+    assert result.rows + sum(result.rejected.values()) == len(texts)
+    assert result.rows > len(texts) / 2
+    assert "too-long" in result.rejected

@@ -236,9 +236,31 @@ def test_an_unknown_profile_lists_the_known_ones(folder):
         load(folder, profile="cloud")
 
 
-def test_the_demonstration_is_sound():
-    recipe = Path(__file__).parents[2] / "recipes" / "demo.yaml"
-    assert load_recipe(recipe, recipe_model).recipe.name == "news-desk"
+@pytest.mark.parametrize("file", sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml")))
+def test_the_recipes_that_come_with_stillhouse_are_sound(file):
+    assert load_recipe(file, recipe_model).recipe.name
+
+
+def test_another_backend_has_keys_of_its_own(folder):
+    endpoint = "{backend: openai, model: m, base_url: 'http://host/v1', device: {cpus: 2}}"
+    with pytest.raises(UseError, match=r"'teachers.far.device' is not a key") as caught:
+        load(folder, settings=[f"teachers.far={endpoint}"])
+    assert "base_url" in caught.value.mend
+    with pytest.raises(UseError, match=r"'teachers.far"):
+        load(folder, settings=["teachers.far={backend: oracle}"])
+
+
+def test_replicas_are_a_number_or_two(folder):
+    def bounds(value):
+        recipe = load(folder, settings=[f"teachers.small.replicas={value}"])
+        return recipe.teachers["small"].replica_bounds
+
+    assert (bounds("3").min, bounds("3").max) == (3, 3)
+    assert (bounds("{min: 1, max: 8}").min, bounds("{max: 8}").max) == (1, 8)
+    with pytest.raises(UseError, match="below min"):
+        bounds("{min: 3, max: 2}")
+    with pytest.raises(UseError, match=r"teachers.small.replicas"):
+        bounds("many")
 
 
 def test_every_recipe_validates_against_the_schema_that_editors_get(folder):
