@@ -82,7 +82,7 @@ def load_recipe(
     try:
         recipe = model.model_validate(document.data)
     except ValidationError as error:
-        raise _explain(error.errors()[0], document, model) from None
+        raise _explain(_first(error.errors(), document.data), document, model) from None
     loaded = LoadedRecipe(recipe=recipe, folder=file.parent.resolve())
     for key, name in recipe.files().items():
         _check_file(loaded.path(name), key, document)
@@ -251,7 +251,7 @@ def _set(document: _Document, setting: str) -> None:
 def _explain(error: ErrorDetails, document: _Document, model: type[BaseModel]) -> UseError:
     """Turn pydantic's first error into one message with the line, the key and the mend."""
     # Pydantic's path names the branch of a union too; the one in the file does not.
-    model_path, path = error["loc"], _in_document(error["loc"], document.data)
+    model_path, path = error["loc"], _in_document(error, document.data)
     key = ".".join(str(step) for step in path) or "the recipe"
     if error["type"] == "extra_forbidden":
         known = _fields_at(model, model_path[:-1])
@@ -277,12 +277,20 @@ def _explain(error: ErrorDetails, document: _Document, model: type[BaseModel]) -
     return UseError(document.place(path), f"'{key}' is not right: {cause}.", mend)
 
 
-def _in_document(path: KeyPath, data: Any) -> KeyPath:
-    """A path of pydantic's without the steps that name a branch of a union."""
+def _first(errors: list[ErrorDetails], data: Any) -> ErrorDetails:
+    """The first error; in a union, that of the branch whose type fits."""
+    place = _in_document(errors[0], data)
+    same = [e for e in errors if _in_document(e, data)[: len(place)] == place]
+    return next((e for e in same if not e["type"].endswith("_type")), same[0])
+
+
+def _in_document(error: ErrorDetails, data: Any) -> KeyPath:
+    """Where an error is, without the steps of pydantic's that name a branch of a union."""
+    path, missing = error["loc"], error["type"] == "missing"
     found: list[str | int] = []
     here = data
     for number, step in enumerate(path):
-        if isinstance(here, dict) and (step in here or number == len(path) - 1):
+        if isinstance(here, dict) and (step in here or (missing and number == len(path) - 1)):
             here = here.get(step)
         elif isinstance(here, list) and isinstance(step, int) and step < len(here):
             here = here[step]
