@@ -135,6 +135,8 @@ class EnginePool:
             if up:
                 number = min(up, key=self._open_calls.__getitem__)
                 return number, self._engines[number]
+            if not self._down and not await self.roster.size.remote():
+                raise self._all_gone("none is left")
             await asyncio.sleep(REFRESH_SECONDS / 2)
 
     async def _wait_for(self, number: int, engine: Any) -> None:
@@ -143,17 +145,20 @@ class EnginePool:
             self._down[number] = asyncio.ensure_future(self._return_of(number, engine))
         await self._down[number]
 
+    def _all_gone(self, cause: str) -> WorkError:
+        return WorkError(
+            f"teacher {self.teacher}",
+            f"its engines died and do not come back: {cause}",
+            "The run's logs/ have what vLLM said. What was committed is safe.",
+        )
+
     async def _return_of(self, number: int, engine: Any) -> None:
         try:
             await back(engine)
         except ray.exceptions.RayActorError as error:
             await self.roster.lost.remote(number)
             if not await self.roster.size.remote():
-                raise WorkError(
-                    f"teacher {self.teacher}",
-                    f"its engine died and does not come back: {first_cause(error)}",
-                    "The run's logs/ have what vLLM said. What was committed is safe.",
-                ) from error
+                raise self._all_gone(first_cause(error)) from error
             self._engines.pop(number, None)
         finally:
             del self._down[number]

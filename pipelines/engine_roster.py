@@ -16,6 +16,9 @@ import ray
 
 from pipelines.engine_start import EngineStart
 
+STATISTICS = ("startup", "useful", "idle", "requests", "tokens_in", "tokens_cached", "tokens_out")
+"""What engines tell of themselves."""
+
 POLL_SECONDS = 1.0
 """Between two looks at the engines."""
 
@@ -50,6 +53,7 @@ class EngineRoster:
         self._closed: list[dict[str, float]] = []
         self._alone = asyncio.Lock()
         self._changing: asyncio.Task[None] | None = None
+        self._can_grow = True
         self._watching = asyncio.get_running_loop().create_task(self._watch())
 
     async def start(self) -> None:
@@ -75,8 +79,10 @@ class EngineRoster:
         wanted = min(max(wanted, self._bounds.min), self._bounds.max)
         if self._changing is not None and not self._changing.done():
             return
-        if wanted > len(self._places) and seconds_left > self._startup_seconds():
-            self._changing = asyncio.create_task(self._open_one())
+        too_few = len(self._places) < self._bounds.min
+        pays = wanted > len(self._places) and seconds_left > self._startup_seconds()
+        if (too_few or pays) and self._can_grow:
+            self._changing = asyncio.create_task(self._grow())
         elif wanted < len(self._places) and not self._alone.locked():
             self._changing = asyncio.create_task(self._close_one())
 
@@ -93,7 +99,8 @@ class EngineRoster:
 
     async def release(self, number: int) -> None:
         """Give an engine back to all."""
-        self._places[number].taken = False
+        if number in self._places:  # not lost meanwhile
+            self._places[number].taken = False
         self._alone.release()
 
     async def lost(self, number: int) -> None:
@@ -108,8 +115,7 @@ class EngineRoster:
         found = [*self._closed]
         for place in self._places.values():
             found += place.seen.values()
-        keys = {key for one in found for key in one}
-        return {key: sum(one[key] for one in found) for key in keys}
+        return {key: sum(one[key] for one in found) for key in STATISTICS}
 
     async def size(self) -> int:
         """Engines that there are, those that still start included."""
@@ -131,6 +137,14 @@ class EngineRoster:
         for place in self._places.values():
             ray.kill(place.actor)
         self._places.clear()
+
+    async def _grow(self) -> None:
+        """Open one engine more; where that fails, go on with those that there are."""
+        try:
+            await self._open_one()
+        except ray.exceptions.RayError:
+            # Ray has logged why. To try again every second would only hold the devices.
+            self._can_grow = False
 
     async def _open_one(self) -> None:
         number, self._started = self._started, self._started + 1
