@@ -35,19 +35,15 @@ import psutil
 import pyarrow as pa
 import ray
 import ray.data
+from bare_stage import bare_stage
 
 from core.identity import content_id
-from core.ledger import Ledger
 from core.models import model_folder
-from core.recipe import Device, LoadedRecipe, Teacher
-from core.recipe_file import load_recipe
-from core.run import Folder, Run
-from core.stage import StageContext
+from core.recipe import Device, Teacher
 from core.teacher import Sampling
 from pipelines.engine import VLLMEngine
 from pipelines.engine_pool import EnginePool, start_engines
 from pipelines.shards import Lane, run_shards
-from stillhouse.methods import recipe_model
 
 ROOT = Path(__file__).parents[1]
 MODEL = "embedded://smollm2-135m-instruct"
@@ -138,8 +134,6 @@ class Arms:
     """A running engine, asked in both ways."""
 
     def __init__(self, folder: Path) -> None:
-        self._recipe = load_recipe(ROOT / "recipes" / "demo.yaml", recipe_model).recipe
-        self._recipe = self._recipe.model_copy(update={"shard_rows": SHARD_ROWS})
         self._folder = folder
         teacher = Teacher(
             model=MODEL,
@@ -167,21 +161,8 @@ class Arms:
         """Output tokens per second through Stillhouse."""
         self.pool.forget_prompts()
         self._runs += 1
-        run = Run(Folder(str(self._folder / f"run-{self._runs}")))
-        context = StageContext(
-            stage=run.stage("write", "w" * 12),
-            recipe=LoadedRecipe(self._recipe, ROOT),
-            settings={},
-            inputs={},
-            engine=lambda _: self.pool,
-            model=Path,
-            fingerprint="f",
-            attempt="a",
-            write_entry=Ledger(run.ledger).write,
-            show=lambda _: None,
-            over_budget=lambda _: None,
-            logs=self._folder,
-        )
+        folder = self._folder / f"run-{self._runs}"
+        context = bare_stage(folder, self.pool, SHARD_ROWS)
         plan = (
             {"id": content_id(number, *row), "prompt": row[0], "length": row[1]}
             for number, row in enumerate(rows)

@@ -131,14 +131,9 @@ def measure(rows: int) -> dict[str, float]:
     """Run one size here."""
     import ray
     import ray.data
+    from bare_stage import bare_stage
 
-    from core.ledger import Ledger
-    from core.recipe import LoadedRecipe
-    from core.recipe_file import load_recipe
-    from core.run import Folder, Run
-    from core.stage import StageContext
     from pipelines.shards import Lane, run_shards
-    from stillhouse.methods import recipe_model
 
     environment = {"env_vars": {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'benchmarks'}"}}
     ray.init(
@@ -149,25 +144,9 @@ def measure(rows: int) -> dict[str, float]:
         runtime_env=environment,
     )
     ray.data.DataContext.get_current().enable_progress_bars = False
-    recipe = load_recipe(ROOT / "recipes" / "demo.yaml", recipe_model).recipe
-    recipe = recipe.model_copy(update={"shard_rows": SHARD_ROWS})
     engine = InstantEngine()
     with tempfile.TemporaryDirectory(dir=ROOT / "runs") as folder:
-        run = Run(Folder(folder))
-        context = StageContext(
-            stage=run.stage("scale", "w" * 12),
-            recipe=LoadedRecipe(recipe, ROOT),
-            settings={},
-            inputs={},
-            engine=lambda _: engine,
-            model=Path,
-            fingerprint="f",
-            attempt="a",
-            write_entry=Ledger(run.ledger).write,
-            show=lambda _: None,
-            over_budget=lambda _: None,
-            logs=Path(folder),
-        )
+        context = bare_stage(Path(folder), engine, SHARD_ROWS)
         watch = MemoryWatch()
         watch.start()
         began = time.monotonic()
