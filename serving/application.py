@@ -47,6 +47,7 @@ def deploy(
     settings: Serve,
     *,
     name: str = "stillhouse",
+    prefix: str | None = None,
     logs: Path | None = None,
 ) -> Endpoint:
     """Serve models in one application and wait until all of them answer.
@@ -54,8 +55,8 @@ def deploy(
     Args:
         models: By the name that requests give.
         settings: The recipe's `serve` section.
-        name: Names the application and is its route prefix. An application of the same name is
-            replaced.
+        name: Names the application. One of the same name is replaced.
+        prefix: What its routes begin with, such as `/`; `/NAME` if absent.
         logs: Folder for Serve's logs, or None for Ray's own session folder.
 
     Raises:
@@ -63,12 +64,13 @@ def deploy(
         WorkError: A model could not be loaded.
     """
     base = start_serve(settings.port, logs)
+    prefix = prefix or f"/{name}"
     front = bind_front(
         {key: model.bind(key, settings) for key, model in models.items()},
         {key: model.choices for key, model in models.items()},
     )
     try:
-        serve.run(front, name=name, route_prefix=f"/{name}", logging_config=quiet_logging(logs))
+        serve.run(front, name=name, route_prefix=prefix, logging_config=quiet_logging(logs))
     except RuntimeError as error:
         cause = _last_words(name)
         serve.delete(name)
@@ -77,7 +79,7 @@ def deploy(
             f"a replica did not start: {cause}",
             f"Serve's logs are in {logs or 'the Ray session folder'}.",
         ) from error
-    return Endpoint(name, f"{base}/{name}", models)
+    return Endpoint(name, f"{base}{prefix}".rstrip("/"), models)
 
 
 def _last_words(application: str) -> str:

@@ -15,15 +15,18 @@ def serve_student(
     student_folder: Path,
     choices: Sequence[str],
     settings: Serve,
+    *,
+    prefix: str | None = None,
     logs: Path | None = None,
 ) -> Endpoint:
     """Serve one student until its endpoint is closed or Ray stops.
 
     Args:
-        name: Of the student in the recipe; its name in requests and its route prefix.
+        name: Of the student in the recipe; its name in requests.
         student_folder: Its Hugging Face folder.
         choices: The task's choices.
         settings: The recipe's `serve` section.
+        prefix: What its routes begin with, such as `/`; `/NAME` if absent.
         logs: Folder for Serve's logs, or None for Ray's own session folder.
 
     Raises:
@@ -31,4 +34,4 @@ def serve_student(
         WorkError: The student could not be loaded.
     """
     student = encoder_student(student_folder, choices)
-    return deploy({name: student}, settings, name=name, logs=logs)
+    return deploy({name: student}, settings, name=name, prefix=prefix, logs=logs)

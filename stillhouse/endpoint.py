@@ -37,7 +37,9 @@ def serve_run(run: Run, student: str | None, port: int | None) -> None:
         from serving.stand import serve_student
 
         folder = model_folder(trained.folder.child("student").location)
-        endpoint = serve_student(name, folder, recipe.task.choices, settings, logs / "serve")
+        endpoint = serve_student(
+            name, folder, recipe.task.choices, settings, prefix="/", logs=logs / "serve"
+        )
         Console().print(
             f"{name} answers at {endpoint.url}/v1/classify\n\n"
             f"  curl {endpoint.url}/v1/classify -H 'Content-Type: application/json' \\\n"
