@@ -15,10 +15,6 @@ class Sampling:
     """How a completion is drawn."""
 
     max_tokens: int
-    chat: bool = False
-    """The prompt is what a user says: the model's chat template goes around it."""
-    system: str = ""
-    """What stands before the conversation, in a chat."""
     temperature: float = 1.0
     top_p: float = 1.0
     min_p: float = 0.0
@@ -30,6 +26,10 @@ class Sampling:
     stop: tuple[str, ...] = ()
     json_schema: dict[str, Any] | None = None
     """The completion is held to this schema by structured decoding."""
+    chat: bool = False
+    """The prompt is what a user says: the model's chat template goes around it."""
+    system: str = ""
+    """What stands before the conversation, in a chat."""
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,8 @@ from core.errors import UseError
 from core.identity import content_id
 from core.teacher import Completion, LabelScores, Sampling, SequenceScore, TopTokens, Usage
 
+NOT_TEXT = "the prompt holds half a surrogate pair, which is no character"
+
 LABEL_LIMIT = 128
 """Labels that vLLM scores in one request at most."""
 
@@ -68,6 +70,8 @@ class VLLMEngine:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
+        if not _is_text(prompt):
+            return Completion("", Usage(), "error", NOT_TEXT, "not-text")
         tokens = (
             self._in_chat(prompt, sampling) if sampling.chat else self._tokenizer.encode(prompt)
         )
@@ -105,6 +109,8 @@ class VLLMEngine:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
+        if not _is_text(prompt):
+            return LabelScores([], error=NOT_TEXT, reason="not-text")
         tokens = self._tokenizer.encode(prompt)
         if len(tokens) + 1 > self._max_length:
             error = (
@@ -134,6 +140,8 @@ class VLLMEngine:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
+        if not _is_text(prompt + text):
+            return SequenceScore([], error=NOT_TEXT, reason="not-text")
         before = self._tokenizer.encode(prompt)
         tokens = self._tokenizer.encode(prompt + text)
         if tokens[: len(before)] != before or len(tokens) == len(before):
@@ -239,6 +247,15 @@ class VLLMEngine:
                 )
             self._label_ids[key] = together[-1]
         return self._label_ids[key]
+
+
+def _is_text(text: str) -> bool:
+    """Whether a text is Unicode that tokenizers take: JSON can hold half a surrogate pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _top_tokens(answer: Any, number: int) -> TopTokens:

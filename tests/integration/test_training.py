@@ -239,7 +239,7 @@ def test_two_workers_train_as_one(finished, base, tmp_path, zero_stage):
     shared = one.train.model_copy(update={"workers": 2, "zero_stage": zero_stage})
     two = Case(tmp_path, base, one.rows, shared)
     for alone, together in zip(facts["history"], two.run()["history"], strict=True):
-        assert together == pytest.approx(alone, rel=1e-3)
+        assert together == pytest.approx(alone, rel=3e-3)
     weights = two.weights()
     for name, weight in one.weights().items():
         # Attention does not change with a bias of the keys: its gradient is rounding noise, which

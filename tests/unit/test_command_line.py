@@ -176,7 +176,13 @@ def test_ctrl_c_says_that_nothing_is_lost(tmp_path):
     os.mkfifo(recipe)  # a command that waits: nobody writes to it
     command = [sys.executable, "-m", "stillhouse.command_line", "run", str(recipe)]
     running = subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell's background jobs ignore the signal, and whatever they start does too.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     )
     try:
         writer = _open_for_reader(recipe)
