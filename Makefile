@@ -1,4 +1,4 @@
-# make demo       install and run the demonstration: about 15 minutes on two cores the first time
+# make demo       install and run the demonstration: some 11 minutes on two cores the first time
 # make test       install and run the tests
 # make test-slow  the same with the long ones
 # make lint       formatting, lint and types

@@ -136,7 +136,7 @@ class EnginePool:
                 number = min(up, key=self._open_calls.__getitem__)
                 return number, self._engines[number]
             if not self._down and not await self.roster.size.remote():
-                raise self._all_gone("none is left")
+                raise _all_gone(self.teacher, "none is left")
             await asyncio.sleep(REFRESH_SECONDS / 2)
 
     async def _wait_for(self, number: int, engine: Any) -> None:
@@ -145,20 +145,13 @@ class EnginePool:
             self._down[number] = asyncio.ensure_future(self._return_of(number, engine))
         await self._down[number]
 
-    def _all_gone(self, cause: str) -> WorkError:
-        return WorkError(
-            f"teacher {self.teacher}",
-            f"its engines died and do not come back: {cause}",
-            "The run's logs/ have what vLLM said. What was committed is safe.",
-        )
-
     async def _return_of(self, number: int, engine: Any) -> None:
         try:
             await back(engine)
         except ray.exceptions.RayActorError as error:
             await self.roster.lost.remote(number)
             if not await self.roster.size.remote():
-                raise self._all_gone(first_cause(error)) from error
+                raise _all_gone(self.teacher, first_cause(error)) from error
             self._engines.pop(number, None)
         finally:
             del self._down[number]
@@ -196,11 +189,7 @@ class _Suspects:
                 group, self._waiting = self._waiting, []
                 await self._halve(engine, group)
         except ray.exceptions.RayError as error:
-            fault = WorkError(
-                f"teacher {self.teacher}",
-                f"its engine died and does not come back: {first_cause(error)}",
-                "The run's logs/ have what vLLM said. What was committed is safe.",
-            )
+            fault = _all_gone(self.teacher, first_cause(error))
             for suspect in (*group, *self._waiting):
                 suspect.fail(fault)
             self._waiting = []
@@ -298,6 +287,14 @@ def _does_not_start(name: str, logs: Path, error: Exception) -> StillhouseError:
         f"teachers.{name}",
         f"its engine does not start: {first_cause(error)}",
         f"Check model, engine and device; what vLLM said is in {logs}/engine-{name}-*.log.",
+    )
+
+
+def _all_gone(teacher: str, cause: str) -> WorkError:
+    return WorkError(
+        f"teacher {teacher}",
+        f"its engines died and do not come back: {cause}",
+        "The run's logs/ have what vLLM said. What was committed is safe.",
     )
 
 
