@@ -37,37 +37,49 @@ class ShardReport:
     """What stops the lane."""
 
 
+@dataclass(frozen=True)
+class LaneWork:
+    """What a worker does."""
+
+    lane: str
+    """Its name."""
+    answer: RowWork
+    """What to do with a row."""
+    rows_at_once: int
+    """Rows on their way at most, over all open shards."""
+
+
 class ShardWorker:
     """Answers shards of one lane, several at once."""
 
     def __init__(
-        self, lane: str, work: RowWork, stage: StageFolder, note: Note, reusable: dict[str, str]
+        self, work: LaneWork, stage: StageFolder, note: Note, reusable: dict[str, str]
     ) -> None:
         """Describe the work.
 
         Args:
-            lane: Its name.
-            work: What to do with a row.
+            work: What to do with rows.
             stage: Where plan and answers are.
             note: Takes the rows answered since the last note, and says whether to go on.
             reusable: By row id, the shard of an earlier plan that has it: found again, not paid
                 again.
         """
-        self._lane = lane
-        self._work = work
+        self._lane = work.lane
+        self._work = work.answer
         self._stage = stage
         self._note = note
         self._reusable = reusable
         self._old_shards: dict[str, dict[str, Row]] = {}
         self._answered = 0
         self._noted = 0.0
+        self._stopped = False
+        self._entrance = asyncio.Lock()
+        self._room = asyncio.Semaphore(work.rows_at_once)
 
     async def answer(self, key: str) -> ShardReport | None:
-        """Answer and commit a shard; None where the lane has been stopped."""
-        if not await self._tell():
-            return None
+        """Answer and commit a shard; None where the lane was stopped before its first row."""
         try:
-            rows, rejected = await self._answer(key)
+            found = await self._answer(key)
         except StillhouseError as error:
             return ShardReport(self._lane, key, error=error)
         except Exception as error:  # a fault in the work; the next rows would meet it too
@@ -75,11 +87,19 @@ class ShardWorker:
             mend = "What was committed is safe. The run's logs/ say more."
             fault = WorkError(f"stage {self._stage.stage}", cause, mend)
             return ShardReport(self._lane, key, error=fault)
-        return ShardReport(self._lane, key, rows, rejected)
+        return ShardReport(self._lane, key, *found) if found else None
 
-    async def _answer(self, key: str) -> tuple[int, int]:
+    async def _answer(self, key: str) -> tuple[int, int] | None:
+        if self._stopped:
+            return None
         planned = await asyncio.to_thread(read_shard, self._stage.plan, key)
-        answers = await asyncio.gather(*map(self._answer_row, planned))
+        # One shard enters after the other, so that those are ended first that were begun first, and
+        # a word to stop leaves no more than one of them half asked.
+        async with self._entrance:
+            if not await self._tell():
+                return None
+            begun = [await self._begin(row) for row in planned]
+        answers = await asyncio.gather(*begun)
         rows = [answer for answer in answers if not isinstance(answer, Rejection)]
         rejections = [
             (row["id"], answer)
@@ -90,6 +110,11 @@ class ShardWorker:
         await self._tell()
         return len(rows), len(rejections)
 
+    async def _begin(self, row: Row) -> asyncio.Task[Row | Rejection]:
+        """Start on a row as soon as there is room for it."""
+        await self._room.acquire()
+        return asyncio.create_task(self._answer_row(row))
+
     async def _answer_row(self, row: Row) -> Row | Rejection:
         answer: Row | Rejection
         try:
@@ -97,6 +122,8 @@ class ShardWorker:
         except EngineKilled:
             detail = "the engine died each time that this row was put to it"
             answer = Rejection("poison", detail, row)
+        finally:
+            self._room.release()
         self._answered += 1
         if time.monotonic() - self._noted > NOTE_SECONDS:
             await self._tell()
@@ -110,7 +137,9 @@ class ShardWorker:
     async def _tell(self) -> bool:
         self._noted = time.monotonic()
         answered, self._answered = self._answered, 0
-        return await self._note(self._lane, answered)
+        going_on = await self._note(self._lane, answered)
+        self._stopped = not going_on
+        return going_on
 
     def _find(self, planned: Row) -> Row | None:
         """The answer of an earlier plan, with what this plan has the row carry along."""
@@ -128,13 +157,13 @@ class RayShardWorker:
     """A `ShardWorker` as the actor of a Ray Data pipeline: a batch is the key of one shard."""
 
     def __init__(
-        self, lane: str, work: RowWork, stage: StageFolder, desk: Any, reusable: ray.ObjectRef
+        self, work: LaneWork, stage: StageFolder, desk: Any, reusable: ray.ObjectRef
     ) -> None:
         async def note(name: str, answered: int) -> bool:
             going_on: bool = await desk.note.remote(name, answered)
             return going_on
 
-        self._worker = ShardWorker(lane, work, stage, note, ray.get(reusable))
+        self._worker = ShardWorker(work, stage, note, ray.get(reusable))
 
     async def __call__(self, batch: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
         """Answer one shard. An error goes back as a row: Ray Data would wrap it and lose parts."""

@@ -1,7 +1,8 @@
 """Exactly-once work on rows: Ray Data takes shards to workers, and every shard commits by itself.
 
-A stage's rows are planned on disk (`pipelines.plan`) and cut into shards. A worker answers all
-rows of a shard at once, and commits the answers as one file that appears whole or not at all.
+A stage's rows are planned on disk (`pipelines.plan`) and cut into shards. A worker keeps as many
+rows on their way as its engines can use, from several shards, and commits the answers of a shard as
+one file that appears whole or not at all.
 After any kill, the same call finds the same shards and runs those whose files are not there.
 
 Every teacher of a stage has a lane: its own rows, its own workers and its own engines, all in one
@@ -33,17 +34,22 @@ from core.teacher import Engine
 from pipelines.desk import StageDesk
 from pipelines.plan import PlannedShard, read_plan, write_plan
 from pipelines.row_work import Row, RowWork
-from pipelines.shard_worker import RayShardWorker, ShardReport, ShardWorker, answer_here, from_row
-from pipelines.stage_watch import LaneCount, StageWatch, rows_on_their_way
+from pipelines.shard_worker import (
+    LaneWork,
+    RayShardWorker,
+    ShardReport,
+    ShardWorker,
+    answer_here,
+    from_row,
+)
+from pipelines.stage_watch import LaneCount, StageWatch, rows_on_their_way, workers_for
 
 if TYPE_CHECKING:
     import ray.data
 
-SHARDS_AT_LEAST = 3
-"""Shards that a worker has open at once: the engine has work while one ends and commits."""
-
-ROWS_PER_WORKER = 4096
-"""Rows on their way that one worker process can look after."""
+SPARE_SHARDS = 4
+"""Shards that are open for every one whose rows are all on their way. A shard ends with its longest
+answer: while that one is written, rows of other shards keep the engine full."""
 
 WORKER_CPUS = 0.1
 """A worker waits for engines nearly all the time."""
@@ -74,12 +80,17 @@ class _Lane:
 
     @property
     def workers(self) -> int:
-        return math.ceil(rows_on_their_way(self.lane.engine) / ROWS_PER_WORKER)
+        return workers_for(self.lane.engine)
+
+    @property
+    def work(self) -> LaneWork:
+        """What each worker does."""
+        rows_at_once = math.ceil(rows_on_their_way(self.lane.engine) / self.workers)
+        return LaneWork(self.name, self.lane.work, rows_at_once)
 
     def shards_at_once(self, shard_rows: int) -> int:
-        """Shards that one worker has open at once."""
-        rows = rows_on_their_way(self.lane.engine) / self.workers
-        return max(SHARDS_AT_LEAST, math.ceil(rows / shard_rows) + 1)
+        """Shards that one worker has open: what a kill can cost."""
+        return SPARE_SHARDS * math.ceil(self.work.rows_at_once / shard_rows)
 
 
 def run_shards(context: StageContext, lanes: Sequence[Lane]) -> StageResult:
@@ -198,7 +209,7 @@ def _ask_here(
     report: Report,
 ) -> None:
     """Answer a lane's shards from the driver."""
-    work = ShardWorker(lane.name, lane.lane.work, context.stage, desk.note_here, reusable)
+    work = ShardWorker(lane.work, context.stage, desk.note_here, reusable)
     at_once = lane.shards_at_once(context.recipe.recipe.shard_rows)
 
     async def go() -> None:
@@ -246,7 +257,7 @@ def _dataset(
     return ray.data.from_items(keys, override_num_blocks=len(keys)).map_batches(
         RayShardWorker,
         batch_size=1,
-        fn_constructor_args=(lane.name, lane.lane.work, context.stage, desk, reusable),
+        fn_constructor_args=(lane.work, context.stage, desk, reusable),
         num_cpus=WORKER_CPUS,
         compute=ray.data.ActorPoolStrategy(
             size=lane.workers,

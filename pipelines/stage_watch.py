@@ -27,9 +27,18 @@ JUDGED_ROWS = 100
 """Answered rows from which the share of rejected ones is judged, or all where there are fewer."""
 
 
+ROWS_PER_WORKER = 4096
+"""Rows on their way that one worker process can look after."""
+
+
 def rows_on_their_way(engine: Engine) -> int:
-    """Rows that workers hold open for an engine at most."""
+    """Rows that workers have put to an engine at most."""
     return math.ceil(engine.rows_at_once * OVERLAP)
+
+
+def workers_for(engine: Engine) -> int:
+    """Workers that look after an engine's rows."""
+    return math.ceil(rows_on_their_way(engine) / ROWS_PER_WORKER)
 
 
 @dataclass
@@ -122,7 +131,7 @@ class StageWatch:
             if self._metrics is not None:
                 self._metrics.tokens(name, entry)
             entries.append(entry)
-            ahead.append(_ahead(entry, count))
+            ahead.append(self._ahead(entry, count))
             count.engine.demand(count.total - count.done, count.seconds_left)
         self._show(entries)
         if self.verdict is None:
@@ -132,6 +141,22 @@ class StageWatch:
     def _entry(self, count: LaneCount, statistics: dict[str, float]) -> Entry:
         seconds = time.monotonic() - self._began
         return engine_entry(self._context, count.engine, statistics, count.kept, seconds)
+
+    def _ahead(self, entry: Entry, count: LaneCount) -> Entry:
+        """What stopping now would still take, at what the rows so far took."""
+        # Beside the rows on their way, those of the shard that each worker has begun on.
+        shards = workers_for(count.engine) * self._context.recipe.recipe.shard_rows
+        rows = min(rows_on_their_way(count.engine) + shards, count.total - count.done)
+        share = rows / count.answered if count.answered else 0.0
+        return replace(
+            entry,
+            tokens_in=round(entry.tokens_in * share),
+            tokens_cached=round(entry.tokens_cached * share),
+            tokens_out=round(entry.tokens_out * share),
+            startup_seconds=0.0,
+            useful_seconds=entry.useful_seconds * share,
+            idle_seconds=0.0,
+        )
 
     def _show(self, entries: list[Entry]) -> None:
         lanes = tuple(
@@ -171,21 +196,6 @@ class StageWatch:
         self.verdict = verdict
         for name in self._lanes:
             self._desk.stop(name)
-
-
-def _ahead(entry: Entry, count: LaneCount) -> Entry:
-    """What the rows on their way will take, at what the rows so far took."""
-    rows = min(rows_on_their_way(count.engine), count.total - count.done)
-    share = rows / count.answered if count.answered else 0.0
-    return replace(
-        entry,
-        tokens_in=round(entry.tokens_in * share),
-        tokens_cached=round(entry.tokens_cached * share),
-        tokens_out=round(entry.tokens_out * share),
-        startup_seconds=0.0,
-        useful_seconds=entry.useful_seconds * share,
-        idle_seconds=0.0,
-    )
 
 
 class _Metrics:
