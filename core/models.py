@@ -17,6 +17,9 @@ from core.run import explain_write, open_url
 
 EMBEDDED = "embedded://"
 
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+"""What a LoRA adapter consists of. Other weight files can be pickles, and are not loaded."""
+
 
 def cache_folder() -> Path:
     """Where converted and fetched models are kept: $STILLHOUSE_CACHE, or ~/.cache/stillhouse."""
@@ -65,6 +68,27 @@ def model_folder(name: str) -> Path:
     )
 
 
+def adapter_folder(name: str) -> Path:
+    """A LoRA adapter as a folder on this machine, as PEFT writes it.
+
+    Args:
+        name: As of a model.
+
+    Raises:
+        UseError: There is none, or it is not in safetensors.
+        WorkError: It could not be fetched.
+    """
+    folder = model_folder(name)
+    missing = [file for file in ADAPTER_FILES if not (folder / file).is_file()]
+    if missing:
+        raise UseError(
+            f"adapter '{name}'",
+            f"{' and '.join(missing)} is not in it.",
+            "Save it with PEFT's save_pretrained, which writes both.",
+        )
+    return folder
+
+
 @functools.cache
 def model_revision(name: str) -> str:
     """A hash of the model's files: what a row's id says about the model that made it.
@@ -86,7 +110,10 @@ def teacher_revision(teacher: AnyTeacher) -> str:
     """What a row's id says about who answered it: a model's files, or an endpoint's model."""
     if isinstance(teacher, EndpointTeacher):
         return content_id(teacher.base_url, teacher.api, teacher.model)
-    return model_revision(teacher.model)
+    revision = model_revision(teacher.model)
+    if teacher.adapter is None:
+        return revision
+    return content_id(revision, model_revision(teacher.adapter))
 
 
 def _fetch_folder(url: str) -> Path:

@@ -8,6 +8,7 @@ Schema that editors read.
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,6 +100,10 @@ class Replicas(Section):
         return self
 
 
+PARALLEL = ("tensor", "pipeline", "data")
+"""vLLM's ways to divide a model; their sizes multiply to its workers."""
+
+
 class Teacher(Section):
     """A model whose answers the student learns from, on vLLM."""
 
@@ -106,6 +111,8 @@ class Teacher(Section):
     """Where its answers come from."""
     model: str
     """`embedded://NAME`, a local folder, an object-store path or a hub id."""
+    adapter: str | None = None
+    """A LoRA adapter that is put on the model, named as a model is."""
     engine: dict[str, Any] = {}
     """Engine arguments, handed to vLLM as they are (`max_model_len`, `dtype`, ...)."""
     environment: dict[str, str] = {}
@@ -115,6 +122,8 @@ class Teacher(Section):
     """Engines that run side by side: a fixed number, or {min, max} that grows with the work."""
     device: Device = Device()
     """What one engine runs on."""
+    nodes: int = Field(default=1, ge=1)
+    """Machines that one engine is spread over; each has an equal part of the device's GPUs."""
 
     @property
     def replica_bounds(self) -> Replicas:
@@ -122,6 +131,19 @@ class Teacher(Section):
         if isinstance(self.replicas, Replicas):
             return self.replicas
         return Replicas(min=self.replicas, max=self.replicas)
+
+    @model_validator(mode="after")
+    def _gpus_have_workers(self) -> Self:
+        gpus = self.device.gpus
+        workers = math.prod(int(self.engine.get(f"{kind}_parallel_size", 1)) for kind in PARALLEL)
+        if gpus > 1 and workers != gpus:
+            raise ValueError(
+                f"device has {gpus:g} GPUs and engine makes {workers} workers of one GPU: set "
+                "tensor_parallel_size times pipeline_parallel_size to the number of GPUs"
+            )
+        if self.nodes > 1 and (gpus < self.nodes or gpus % self.nodes):
+            raise ValueError(f"{gpus:g} GPUs cannot be divided equally among {self.nodes} nodes")
+        return self
 
     @field_validator("environment")
     @classmethod

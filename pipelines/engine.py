@@ -6,11 +6,12 @@ loads an engine anew for every dataset. This actor outlives the stages that use 
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -27,7 +28,14 @@ LABEL_LIMIT = 128
 class VLLMEngine:
     """The body of the engine actor. Start it through `pipelines.engine_pool`."""
 
-    def __init__(self, model: str, arguments: dict[str, Any], seed: int, log: Path | None) -> None:
+    def __init__(
+        self,
+        model: str,
+        arguments: dict[str, Any],
+        seed: int,
+        log: Path | None,
+        adapter: Path | None = None,
+    ) -> None:
         """Load the model; returns when the engine can answer.
 
         Args:
@@ -35,12 +43,14 @@ class VLLMEngine:
             arguments: vLLM engine arguments, as the recipe gives them.
             seed: Of the run.
             log: File for what vLLM prints, or None to leave it to Ray's worker log.
+            adapter: Folder of a LoRA adapter that answers in the model's place.
         """
         began = time.monotonic()
         if log is not None:
             _redirect_output(log)
         # Imported here, after the redirection, because vLLM configures its logging on import.
         from vllm import AsyncEngineArgs
+        from vllm.lora.request import LoRARequest
         from vllm.v1.engine.async_llm import AsyncLLM
 
         defaults = {
@@ -53,8 +63,9 @@ class VLLMEngine:
             "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
         }
         self._engine = AsyncLLM.from_engine_args(
-            AsyncEngineArgs(model=model, **{**defaults, **arguments})
+            AsyncEngineArgs(model=model, **{**defaults, **_for_adapter(adapter), **arguments})
         )
+        self._adapter = None if adapter is None else LoRARequest("adapter", 1, str(adapter))
         self._tokenizer = self._engine.get_tokenizer()
         self._max_length: int = self._engine.model_config.max_model_len
         self._label_ids: dict[tuple[str, str], int] = {}
@@ -196,7 +207,10 @@ class VLLMEngine:
         self._in_flight += 1
         try:
             outputs = self._engine.generate(
-                {"prompt_token_ids": tokens}, parameters, str(self._requests)
+                {"prompt_token_ids": tokens},
+                parameters,
+                str(self._requests),
+                lora_request=self._adapter,
             )
             return [output async for output in outputs][-1]
         except EngineDeadError:
@@ -247,6 +261,19 @@ class VLLMEngine:
                 )
             self._label_ids[key] = together[-1]
         return self._label_ids[key]
+
+
+def _for_adapter(adapter: Path | None) -> dict[str, Any]:
+    """Engine arguments that a LoRA adapter needs."""
+    if adapter is None:
+        return {}
+    from vllm.config.lora import MaxLoRARanks
+
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    rank = max([config["r"], *config.get("rank_pattern", {}).values()])
+    # vLLM knows a few sizes; one that is too large costs memory, and too small is an error.
+    room = min((size for size in get_args(MaxLoRARanks) if size >= rank), default=rank)
+    return {"enable_lora": True, "max_lora_rank": room}
 
 
 def _is_text(text: str) -> bool:

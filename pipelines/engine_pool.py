@@ -254,6 +254,7 @@ def start_engines(
     seed: int,
     logs: Path,
     *,
+    adapter: Path | None = None,
     engine: type = VLLMEngine,
 ) -> EnginePool:
     """Start a teacher's engines and wait until the least number of them can answer.
@@ -264,12 +265,13 @@ def start_engines(
         folder: The model's folder.
         seed: Of the run.
         logs: Folder for vLLM's output.
+        adapter: Folder of a LoRA adapter that is put on the model.
         engine: The body of an engine's actor.
 
     Raises:
         UseError: An engine does not start.
     """
-    start = EngineStart(name, teacher, folder, seed, logs, environment_of(teacher), engine)
+    start = EngineStart(name, teacher, folder, adapter, seed, logs, environment_of(teacher), engine)
     roster = (
         ray.remote(EngineRoster).options(num_cpus=0, max_concurrency=ROSTER_CALLS).remote(start)
     )

@@ -14,7 +14,7 @@ from typing import Any
 
 import ray
 
-from pipelines.engine_start import EngineStart
+from pipelines.engine_start import EngineStart, StartedEngine
 
 STATISTICS = ("startup", "useful", "idle", "requests", "tokens_in", "tokens_cached", "tokens_out")
 """What engines tell of themselves."""
@@ -30,12 +30,16 @@ DRAIN_SECONDS = 1.5
 class _Place:
     """One engine on the roster."""
 
-    actor: Any
+    started: StartedEngine
     ready: bool = False
     taken: bool = False
     """Nobody may call it: somebody has it alone, or it is about to be closed."""
     seen: dict[int, dict[str, float]] = field(default_factory=dict)
     """Its last statistics, by process: one that died counts with what it had used."""
+
+    @property
+    def actor(self) -> Any:
+        return self.started.actor
 
     @property
     def open(self) -> bool:
@@ -107,6 +111,7 @@ class EngineRoster:
         """Take an engine off the roster that does not come back."""
         if number in self._places:
             place = self._places.pop(number)
+            place.started.give_back()
             self._closed += place.seen.values()
 
     async def statistics(self) -> dict[str, float]:
@@ -135,7 +140,7 @@ class EngineRoster:
         """Stop all engines."""
         self._watching.cancel()
         for place in self._places.values():
-            ray.kill(place.actor)
+            place.started.close()
         self._places.clear()
 
     async def _grow(self) -> None:
@@ -152,7 +157,7 @@ class EngineRoster:
         try:
             await back(place.actor)
         except ray.exceptions.RayError:
-            del self._places[number]
+            self._places.pop(number).started.give_back()
             raise
         place.ready = True
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from core.errors import UseError
 from core.recipe import REFERENCE, Teacher
@@ -26,6 +28,24 @@ DEFAULT_SEQUENCES = 256
 
 
 @dataclass(frozen=True)
+class StartedEngine:
+    """An engine's actor, and what it holds of the cluster beside itself."""
+
+    actor: Any
+    group: PlacementGroup | None
+
+    def close(self) -> None:
+        """Stop it, and give back what it holds."""
+        ray.kill(self.actor)
+        self.give_back()
+
+    def give_back(self) -> None:
+        """Give back what it held, where its actor is gone."""
+        if self.group is not None:
+            remove_placement_group(self.group)
+
+
+@dataclass(frozen=True)
 class EngineStart:
     """All that it takes to start engines of a teacher; travels to the roster."""
 
@@ -34,6 +54,8 @@ class EngineStart:
     teacher: Teacher
     folder: Path
     """The model's folder."""
+    adapter: Path | None
+    """Folder of the LoRA adapter that is put on the model."""
     seed: int
     """Of the run."""
     logs: Path
@@ -47,11 +69,26 @@ class EngineStart:
         """Rows that one engine works on at once."""
         return int(self.teacher.engine.get("max_num_seqs", DEFAULT_SEQUENCES))
 
-    def start(self, number: int) -> Any:
+    def start(self, number: int) -> StartedEngine:
         """Start one engine; the actor answers when it is ready."""
+        teacher, group = self.teacher, None
+        options: dict[str, Any] = {"num_cpus": teacher.device.cpus, "num_gpus": teacher.device.gpus}
+        arguments = teacher.engine
+        if teacher.nodes > 1:
+            group = placement_group(bundles_of(teacher), strategy="PACK")
+            # vLLM finds the group that its process runs in, and puts a worker on each bundle.
+            options = {
+                "num_cpus": teacher.device.cpus / teacher.device.gpus,
+                "num_gpus": 0,
+                "scheduling_strategy": PlacementGroupSchedulingStrategy(
+                    group,
+                    placement_group_bundle_index=0,
+                    placement_group_capture_child_tasks=True,
+                ),
+            }
+            arguments = {"distributed_executor_backend": "ray", **arguments}
         actor_class = ray.remote(self.engine).options(
-            num_cpus=self.teacher.device.cpus,
-            num_gpus=self.teacher.device.gpus,
+            **options,
             max_restarts=RESTARTS,
             # Whoever asks learns of a death, and decides what is asked again.
             max_task_retries=0,
@@ -59,7 +96,14 @@ class EngineStart:
             runtime_env={"env_vars": self.environment},
         )
         log = self.logs / f"engine-{self.name}-{number}.log"
-        return actor_class.remote(str(self.folder), self.teacher.engine, self.seed, log)
+        actor = actor_class.remote(str(self.folder), arguments, self.seed, log, self.adapter)
+        return StartedEngine(actor, group)
+
+
+def bundles_of(teacher: Teacher) -> list[dict[str, float]]:
+    """What each GPU worker of an engine over several machines needs; vLLM wants one GPU in each."""
+    workers = int(teacher.device.gpus)
+    return [{"GPU": 1, "CPU": teacher.device.cpus / workers}] * workers
 
 
 def environment_of(teacher: Teacher) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from core.models import model_folder
+from core.models import adapter_folder, model_folder
 from core.recipe import EndpointTeacher, LoadedRecipe
 from core.teacher import Engine
 
@@ -29,4 +29,11 @@ def open_teacher(name: str, loaded: LoadedRecipe, logs: Path) -> Engine:
         return endpoint
     from pipelines.engine_pool import start_engines  # Ray takes seconds to load
 
-    return start_engines(name, teacher, model_folder(teacher.model), loaded.recipe.seed, logs)
+    return start_engines(
+        name,
+        teacher,
+        model_folder(teacher.model),
+        loaded.recipe.seed,
+        logs,
+        adapter=None if teacher.adapter is None else adapter_folder(teacher.adapter),
+    )
