@@ -111,7 +111,7 @@ def test_an_adapter_is_part_of_what_answered(merged, tiny_teacher, tmp_path):
     )
     (tmp_path / "adapter_config.json").write_text("{}")
     (tmp_path / "adapter_model.bin").write_bytes(b"a pickle")
-    with pytest.raises(UseError, match="adapter_model.safetensors is not in it"):
+    with pytest.raises(UseError, match=r"adapter_model\.safetensors is not in it"):
         adapter_folder(str(tmp_path))
 
 
