@@ -1,8 +1,9 @@
 """A teacher behind an OpenAI-compatible endpoint: calls over HTTP, paced and tried again.
 
-Three things can come of a call. An answer. A refusal of this one prompt, which rejects its row. Or
-an error after which the endpoint is down: all later calls raise it at once, so that a dead endpoint
-costs no time and the other teachers go on.
+Three things can come of a call. An answer. A fault of this one prompt, which rejects its row. Or an
+error after which the endpoint is down: all later calls raise it at once, so that a dead endpoint
+costs no time and the other teachers go on. Where an error may be either, a harmless prompt is sent:
+an endpoint that answers it is not down.
 """
 
 from __future__ import annotations
@@ -58,6 +59,9 @@ RETRY_STATUSES = {408, 409, 425, 429}
 PAUSE_STATUSES = {429, 503}
 """`Retry-After` speaks of the endpoint as a whole."""
 
+PROBE = "Hello"
+"""A prompt that no endpoint has reason to refuse."""
+
 Answer = TypeVar("Answer", Completion, LabelScores)
 
 
@@ -73,7 +77,12 @@ class _Trouble:
 
 
 class _RefusedError(Exception):
-    """The endpoint refuses one prompt; the text says why."""
+    """The endpoint does not answer one prompt; the text says why."""
+
+    def __init__(self, text: str, reason: str = "refused") -> None:
+        super().__init__(text)
+        self.reason = reason
+        """The word under which the row is rejected."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +94,7 @@ class _Connection:
     slots: asyncio.Semaphore
     line: Line
     key: str = field(repr=False)
+    probing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class Endpoint:
@@ -160,11 +170,15 @@ class Endpoint:
                 "an endpoint tells its likeliest tokens as text, and not by their numbers.",
                 "Take a teacher on vllm for logit distillation.",
             )
+        if sampling.system and self._settings.api == "completions":
+            cause = "a text to write on from has no place for what stands before a conversation."
+            mend = f"Take system out, or set teachers.{self.teacher}.api to chat."
+            raise UseError(self._place, cause, mend)
         request = completion_request(self._settings.api, self.model, prompt, sampling)
         try:
             return await self._ask(request, prompt, sampling.max_tokens, read_completion)
         except _RefusedError as error:
-            return Completion("", Usage(), "error", str(error), "refused")
+            return Completion("", Usage(), "error", str(error), error.reason)
 
     async def score_labels(self, prompt: str, labels: list[str]) -> LabelScores:
         """Score labels as the next token, among the likeliest tokens that the endpoint tells.
@@ -187,7 +201,7 @@ class Endpoint:
             if "logprobs" in str(error):  # what every other row would hear too
                 mend = f"Lower teachers.{self.teacher}.top_logprobs, or score with another teacher."
                 raise UseError(self._place, f"{error}.", mend) from None
-            return LabelScores([], error=str(error), reason="refused")
+            return LabelScores([], error=str(error), reason=error.reason)
 
     async def score_text(self, prompt: str, text: str) -> SequenceScore:  # noqa: ARG002
         """Refuse: the APIs have no log-probabilities of a given text."""
@@ -281,7 +295,7 @@ class Endpoint:
         """Send a request until its answer can be read.
 
         Raises:
-            _RefusedError: The endpoint refuses this request.
+            _RefusedError: It is this request that gets no answer.
             StillhouseError: The endpoint is down.
         """
         self._raise_if_down()
@@ -302,7 +316,10 @@ class Endpoint:
                     tries += 1
                 wait = outcome.retry_after
                 if tries >= self._settings.max_tries or (wait or 0) > self._patience_seconds:
-                    raise self._go_down(connection, self._exhausted(outcome, tries))
+                    down = self._exhausted(outcome, tries)
+                    if outcome.status != 429 and await self._answers_others(connection):
+                        raise _RefusedError(f"of this prompt alone: {down.cause}", "failed")
+                    raise self._go_down(connection, down)
                 self._retries += 1
                 if wait is None:
                     await connection.line.rest(self._backoff(tries))
@@ -315,6 +332,8 @@ class Endpoint:
         body: bytes,
         tokens: int,
         read: Callable[[Any], Answer],
+        *,
+        probe: bool = False,
     ) -> Answer | _Trouble:
         """Send a request once.
 
@@ -350,7 +369,28 @@ class Endpoint:
         if status in ROW_STATUSES and not said.code.startswith("unsupported"):
             connection.line.correct(tokens, 0)
             raise _RefusedError(f"the endpoint refuses the prompt ({status}): {said.message}")
+        # Gateways say 403 of a key, and of a prompt that their moderation does not let pass.
+        if status == 403 and not probe and await self._answers_others(connection):
+            connection.line.correct(tokens, 0)
+            raise _RefusedError(f"the endpoint refuses the prompt (403): {said.message}")
         raise self._go_down(connection, self._refusal(status, said))
+
+    async def _answers_others(self, connection: _Connection) -> bool:
+        """Whether the endpoint answers a harmless prompt.
+
+        Raises:
+            StillhouseError: It is known to be down.
+        """
+        api = self._settings.api
+        request = completion_request(api, self.model, PROBE, Sampling(max_tokens=1))
+        async with connection.probing:  # many calls fail together where it is down
+            self._raise_if_down()
+            body = json.dumps(request).encode()
+            try:
+                outcome = await self._try(connection, body, 2, read_completion, probe=True)
+            except _RefusedError:
+                return True  # it does answer
+            return not isinstance(outcome, _Trouble)
 
     @contextmanager
     def _flight(self) -> Iterator[None]:

@@ -45,7 +45,7 @@ def completion_request(api: Api, model: str, prompt: str, sampling: Sampling) ->
     """Ask for a completion."""
     request = {
         "model": model,
-        **_prompt(api, prompt),
+        **_prompt(api, prompt, sampling.system),
         "max_tokens": sampling.max_tokens,
         # Always said: a server may have defaults of its own.
         "temperature": sampling.temperature,
@@ -143,10 +143,11 @@ def retry_after_seconds(header: str | None) -> float | None:
     return seconds if seconds > 0 else None
 
 
-def _prompt(api: Api, prompt: str) -> dict[str, Any]:
-    if api == "chat":
-        return {"messages": [{"role": "user", "content": prompt}]}
-    return {"prompt": prompt}
+def _prompt(api: Api, prompt: str, system: str = "") -> dict[str, Any]:
+    if api == "completions":
+        return {"prompt": prompt}
+    before = [{"role": "system", "content": system}] if system else []
+    return {"messages": [*before, {"role": "user", "content": prompt}]}
 
 
 def _usage(answer: Any) -> Usage:

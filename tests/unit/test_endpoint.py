@@ -7,7 +7,7 @@ import math
 import pickle
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -222,6 +222,58 @@ def test_a_refused_prompt_rejects_its_row_and_stops_nothing(server, status):
     assert teacher.statistics()["requests"] == 2
 
 
+@pytest.mark.parametrize(
+    "fault",
+    [
+        lambda: failed(500, "cannot read it"),
+        lambda: DROP,
+        lambda: web.json_response([]),
+        lambda: said("broken off", "abort"),
+    ],
+    ids=["500", "dropped", "a list", "broken off"],
+)
+def test_a_prompt_that_always_fails_rejects_its_row_and_stops_nothing(server, fault):
+    server.behave = lambda number, body: fault() if "POISON" in str(body) else said("fine")
+    teacher = endpoint(server, max_tries=2)
+
+    async def work():
+        prompts = ["one", "POISON", "three"]
+        return await asyncio.gather(*(teacher.complete(p, SHORT) for p in prompts))
+
+    first, poison, third = run(teacher, work)
+    assert (first.text, third.text) == ("fine", "fine")
+    assert (poison.finish, poison.reason) == ("error", "failed")
+    assert "of this prompt alone" in poison.error
+    assert ask(teacher).text == "fine"
+    # Also where nothing else is asked at the time.
+    assert ask(teacher, "POISON").reason == "failed"
+
+
+def test_a_prompt_that_moderation_refuses_is_not_a_refused_key(server):
+    server.behave = lambda number, body: (
+        failed(403, "flagged") if "rude" in str(body) else said("fine")
+    )
+    teacher = endpoint(server)
+    refused = ask(teacher, "rude")
+    assert (refused.reason, refused.error) == (
+        "refused",
+        "the endpoint refuses the prompt (403): flagged",
+    )
+    assert ask(teacher).text == "fine"
+
+
+def test_what_stands_before_a_conversation_is_sent_with_it(server):
+    sampling = replace(SHORT, system="You are brief.")
+    run(teacher := endpoint(server), lambda: teacher.complete("Hello?", sampling))
+    assert server.arrivals[0].body["messages"] == [
+        {"role": "system", "content": "You are brief."},
+        {"role": "user", "content": "Hello?"},
+    ]
+    plain = endpoint(server, api="completions")
+    with pytest.raises(UseError, match=r"set teachers\.large\.api to chat"):
+        run(plain, lambda: plain.complete("Hello?", sampling))
+
+
 def stopped(server: Server, kind: type[Exception], teacher: Endpoint) -> Any:
     """The error that stops an endpoint; later calls raise it too, and send nothing."""
     with pytest.raises(kind) as first:
@@ -241,7 +293,8 @@ def test_a_refused_key_names_its_variable_and_never_itself(server, status):
     server.behave = lambda number, body: failed(status, f"the key {KEY} is wrong")
     error = stopped(server, UseError, endpoint(server))
     assert KEY_NAME in error.mend
-    assert len(server.arrivals) == 1
+    # A 403 can be of the prompt, so a harmless one is sent after it.
+    assert len(server.arrivals) == (1 if status == 401 else 2)
 
 
 def test_an_endpoint_that_wants_a_key_and_has_none_says_where_to_name_it(server):
@@ -312,7 +365,7 @@ def test_an_answer_that_does_not_come_is_asked_for_again(server):
 def test_an_endpoint_that_keeps_failing_is_down(server):
     server.behave = lambda number, body: failed(500, f"{KEY} " + "x" * 500)
     error = stopped(server, WorkError, endpoint(server, max_tries=3))
-    assert len(server.arrivals) == 3
+    assert len(server.arrivals) == 4  # the last is a harmless prompt
     assert "it answers 500: *** xxx" in error.cause
     assert "after 3 tries" in error.cause
     assert error.cause.count("x") == 196  # of 200 characters, `*** ` takes four
@@ -333,7 +386,7 @@ def test_calls_that_wait_hear_at_once_that_the_endpoint_is_down(server):
 
     errors = run(teacher, work)  # the second alone would wait for a minute
     assert {type(error) for error in errors} == {WorkError}
-    assert len(server.arrivals) == 1
+    assert len(server.arrivals) == 2  # the second is a harmless prompt
     assert len({id(error) for error in errors}) == 100
 
 
