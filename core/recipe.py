@@ -166,6 +166,9 @@ class EndpointTeacher(Section):
     api: Literal["chat", "completions"] = "chat"
     """`chat` sends a prompt as the user's message, `completions` as text to write on from. Labels
     follow their prompt directly only with `completions`."""
+    length_key: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    """What the endpoint calls the tokens of an answer at most; models that think before they answer
+    often take `max_completion_tokens` alone."""
     api_key_env: str | None = None
     """Name of the environment variable that holds the key, in capitals; none sends no key."""
     requests_per_minute: int | None = Field(default=None, ge=1)

@@ -174,7 +174,7 @@ class Endpoint:
             cause = "a text to write on from has no place for what stands before a conversation."
             mend = f"Take system out, or set teachers.{self.teacher}.api to chat."
             raise UseError(self._place, cause, mend)
-        request = completion_request(self._settings.api, self.model, prompt, sampling)
+        request = completion_request(self._settings, prompt, sampling)
         try:
             return await self._ask(request, prompt, sampling.max_tokens, read_completion)
         except _RefusedError as error:
@@ -190,8 +190,7 @@ class Endpoint:
             UseError: The endpoint tells no log-probabilities; and as for `complete`.
             WorkError: The endpoint is down.
         """
-        settings = self._settings
-        request = scores_request(settings.api, self.model, prompt, settings.top_logprobs)
+        request = scores_request(self._settings, prompt)
         try:
             return await self._ask(request, prompt, 1, lambda answer: read_scores(answer, labels))
         except NoLogprobsError:
@@ -381,8 +380,7 @@ class Endpoint:
         Raises:
             StillhouseError: It is known to be down.
         """
-        api = self._settings.api
-        request = completion_request(api, self.model, PROBE, Sampling(max_tokens=1))
+        request = completion_request(self._settings, PROBE, Sampling(max_tokens=1))
         async with connection.probing:  # many calls fail together where it is down
             self._raise_if_down()
             body = json.dumps(request).encode()

@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from core.recipe import EndpointTeacher
 from core.teacher import Completion, LabelScores, Sampling, Usage
 
 Api = Literal["chat", "completions"]
@@ -41,12 +42,14 @@ class ServerError:
     code: str
 
 
-def completion_request(api: Api, model: str, prompt: str, sampling: Sampling) -> dict[str, Any]:
+def completion_request(
+    endpoint: EndpointTeacher, prompt: str, sampling: Sampling
+) -> dict[str, Any]:
     """Ask for a completion."""
     request = {
-        "model": model,
-        **_prompt(api, prompt, sampling.system),
-        "max_tokens": sampling.max_tokens,
+        "model": endpoint.model,
+        **_prompt(endpoint.api, prompt, sampling.system),
+        endpoint.length_key: sampling.max_tokens,
         # Always said: a server may have defaults of its own.
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
@@ -63,12 +66,17 @@ def completion_request(api: Api, model: str, prompt: str, sampling: Sampling) ->
     return request
 
 
-def scores_request(api: Api, model: str, prompt: str, top_logprobs: int) -> dict[str, Any]:
+def scores_request(endpoint: EndpointTeacher, prompt: str) -> dict[str, Any]:
     """Ask for the likeliest next tokens and their log-probabilities."""
-    request = {"model": model, **_prompt(api, prompt), "max_tokens": 1, "temperature": 0}
-    if api == "chat":
-        return {**request, "logprobs": True, "top_logprobs": top_logprobs}
-    return {**request, "logprobs": top_logprobs}
+    request = {
+        "model": endpoint.model,
+        **_prompt(endpoint.api, prompt),
+        endpoint.length_key: 1,
+        "temperature": 0,
+    }
+    if endpoint.api == "chat":
+        return {**request, "logprobs": True, "top_logprobs": endpoint.top_logprobs}
+    return {**request, "logprobs": endpoint.top_logprobs}
 
 
 def read_completion(answer: Any) -> Completion:

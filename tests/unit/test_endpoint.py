@@ -312,8 +312,12 @@ def test_an_unknown_model_is_an_error_of_use(server):
 
 def test_an_option_that_the_model_has_not_stops_all(server):
     message = "'max_tokens' is not supported"
-    server.behave = lambda number, body: failed(400, message, "unsupported_parameter")
+    server.behave = lambda number, body: (
+        failed(400, message, "unsupported_parameter") if "max_tokens" in body else said("fine")
+    )
     assert message in stopped(server, UseError, endpoint(server)).cause
+    assert ask(endpoint(server, length_key="max_completion_tokens")).text == "fine"
+    assert server.arrivals[-1].body["max_completion_tokens"] == SHORT.max_tokens
 
 
 def test_a_redirection_is_not_followed(server):
