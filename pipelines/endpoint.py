@@ -457,5 +457,8 @@ class Endpoint:
             mend = f"Check {recipe}.model, now '{self.model}', and {recipe}.base_url."
             return UseError(self._place, said, mend)
         if status in ROW_STATUSES:
-            return UseError(self._place, said, "Change what it names, or the model.")
+            mend = "Change what it names, or the model."
+            if "max_tokens" in error.message:
+                mend = f"Set {recipe}.length_key to max_completion_tokens, or change the model."
+            return UseError(self._place, said, mend)
         return WorkError(self._place, said, f"Check {recipe}.base_url and the account.")

@@ -315,7 +315,9 @@ def test_an_option_that_the_model_has_not_stops_all(server):
     server.behave = lambda number, body: (
         failed(400, message, "unsupported_parameter") if "max_tokens" in body else said("fine")
     )
-    assert message in stopped(server, UseError, endpoint(server)).cause
+    error = stopped(server, UseError, endpoint(server))
+    assert message in error.cause
+    assert "teachers.large.length_key" in error.mend
     assert ask(endpoint(server, length_key="max_completion_tokens")).text == "fine"
     assert server.arrivals[-1].body["max_completion_tokens"] == SHORT.max_tokens
 
