@@ -86,7 +86,8 @@ SCORED = pa.schema(
         _required("choices", _strings),
         pa.field("intended", pa.int32()),  # of a generated item
         # Natural-log probability of each choice's label over the whole vocabulary, one prefill,
-        # before any temperature; the mean over the prompt's orders where there are several.
+        # before any temperature; the mean over orders of the examples and permutations of listed
+        # choices, where there are several.
         _required("logprobs", _floats),
         # The same after subtracting the labels' log-probabilities for inputs without content
         # (contextual calibration, Zhao et al. 2021).

@@ -248,16 +248,16 @@ class VLLMEngine:
         return usage
 
     def _label_id(self, prompt: str, tokens: list[int], label: str) -> int:
-        # A label's token depends on the text just before it, which ends every prompt alike.
-        key = (prompt[-16:], label)
+        # A label's token depends on the text just before it. The last line of a stage's prompts is
+        # the same for all rows; the one before it would bring a key, and an encoding, for each.
+        key = (prompt[prompt.rfind("\n") + 1 :][-16:], label)
         if key not in self._label_ids:
             together = self._tokenizer.encode(prompt + label)
             if together[:-1] != tokens:
                 raise UseError(
-                    f"choice '{label.strip()}'",
-                    f"as a label it is {len(together) - len(tokens)} tokens of this teacher, "
-                    "not one.",
-                    "Choose a shorter word, or give the choices letters.",
+                    f"label '{label.strip()}'",
+                    f"it is {len(together) - len(tokens)} tokens of this teacher, not one.",
+                    "Choose a shorter word, or set score.labels to letters.",
                 )
             self._label_ids[key] = together[-1]
         return self._label_ids[key]

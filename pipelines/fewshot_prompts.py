@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from core.recipe import Task
+from pipelines.permutations import LETTERS, permutation
 from pipelines.prompt_files import render
 
 FOLDER = "fewshot_mcqa"
@@ -44,25 +45,47 @@ class FewshotPrompts:
         }
 
     def score_choice(self, question: str, order: int) -> str:
-        """Ask which choice is right; the label of a choice follows as the next token."""
+        """Ask which choice is right; the word of a choice follows as the next token."""
         return self._render("score_choice.j2", order, question=question)
 
-    def labels(self) -> list[str]:
-        """The choices as they follow a prompt, with the blank before a word."""
-        return [f" {choice}" for choice in self.task.choices]
+    def score_letter(self, question: str, choices: list[str], order: int, number: int) -> str:
+        """List choices in the permutation of that number; the letter of one follows as a token.
+
+        The examples list their own choices in the same permutation.
+        """
+        examples = [
+            {
+                "question": row["question"],
+                "listed": under_letters(row["choices"], number),
+                "letter": LETTERS[permutation(len(row["choices"]), number).index(row["answer"])],
+            }
+            for row in rotate(self.examples, order)
+        ]
+        listed = under_letters(choices, number)
+        return self._fill("score_letter.j2", examples, question=question, listed=listed)
 
     def _render(self, name: str, order: int, **values: Any) -> str:
+        examples = [
+            {"question": row["question"], "answer": self.task.choices[row["answer"]]}
+            for row in rotate(self.examples, order)
+        ]
+        return self._fill(name, examples, **values)
+
+    def _fill(self, name: str, examples: list[dict[str, Any]], **values: Any) -> str:
         return render(
             f"{FOLDER}/{name}",
             instruction=self.task.instruction,
             question_name=self.task.question_name,
             answer_name=self.task.answer_name,
-            examples=[
-                {"question": row["question"], "answer": self.task.choices[row["answer"]]}
-                for row in rotate(self.examples, order)
-            ],
+            examples=examples,
             **values,
         )
+
+
+def under_letters(choices: list[str], number: int) -> list[tuple[str, str]]:
+    """Choices as they are listed in the permutation of that number, each with its letter."""
+    places = permutation(len(choices), number)
+    return [(LETTERS[place], choices[choice]) for place, choice in enumerate(places)]
 
 
 def rotate(rows: list[Any], by: int) -> list[Any]:

@@ -6,14 +6,16 @@ from dataclasses import dataclass
 
 from core.stage import StageContext
 from pipelines.fewshot_prompts import FewshotPrompts
+from pipelines.label_prompts import LabelPrompts
 from pipelines.scoring import content_free_offsets
 
 
 @dataclass(frozen=True)
 class FewshotChoicePrompt:
-    """The prompt that scored the training rows, with the examples in their first order."""
+    """The first of the prompts that scored the training rows: in it nothing is permuted."""
 
-    prompts: FewshotPrompts
+    prompts: LabelPrompts
+    choices: list[str]
     labels: list[str]
     """What follows the prompt, one per choice, each a single token of the teacher."""
     offsets: list[float]
@@ -21,23 +23,27 @@ class FewshotChoicePrompt:
 
     def prompt(self, question: str) -> str:
         """The prompt for one question."""
-        return self.prompts.score_choice(question, 0)
+        return self.prompts.ask(question, self.choices)[0].text
 
 
 def fewshot_choice_prompt(context: StageContext) -> FewshotChoicePrompt:
     """The teacher's fastest exact scoring, in the setting that was measured to be its best.
 
-    Settings: `teacher`.
+    Settings: `teacher`; `permutations`, where the labels are letters.
     Inputs: `examples`, task rows; `predicted`, the teacher's predictions.
     """
-    prompts = FewshotPrompts(
-        context.recipe.student_recipe.task, context.inputs["examples"].read().to_pylist()
+    task = context.recipe.student_recipe.task
+    prompts = LabelPrompts(
+        FewshotPrompts(task, context.inputs["examples"].read().to_pylist()),
+        orders=1,
+        permutations=context.settings.get("permutations"),
     )
     teacher = context.settings["teacher"]
     manifest = context.inputs["predicted"].manifest()
     assert manifest is not None
     accuracy = manifest.facts["accuracy"]
-    offsets = [0.0] * len(prompts.labels())
+    offsets = [0.0] * len(task.choices)
     if accuracy[f"{teacher} calibrated"] > accuracy[f"{teacher} raw"]:
-        offsets = content_free_offsets(prompts, context.engine(teacher), orders=1)
-    return FewshotChoicePrompt(prompts, prompts.labels(), offsets)
+        offsets = content_free_offsets(prompts, context.engine(teacher), task.choices)
+    labels = prompts.ask("", task.choices)[0].labels
+    return FewshotChoicePrompt(prompts, task.choices, labels, offsets)

@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 
 from core.recipe import Curate, LoadedRecipe, Name, Section, StudentRecipe
 from core.stage import StageContext, StageResult
+from pipelines.permutations import LETTERS, most_permutations
 from stillhouse.stages import Stage, resources
 
 
@@ -57,8 +58,21 @@ class Score(Section):
     """Who scores."""
     orders: int = Field(default=1, ge=1)
     """Orders of the examples over which a score is averaged; each costs a prefill."""
+    labels: Literal["words", "letters"] = "words"
+    """What stands for a choice: `words` scores the choice itself, which must be one token of the
+    teacher; `letters` lists the choices in the prompt and scores the letter of each."""
+    permutations: int = Field(default=1, ge=1)
+    """Orders in which listed choices are shown, for each order of the examples, over which a score
+    is averaged; each costs a prefill. As many as there are choices show each one once under each
+    letter; up to twice as many also reverse them."""
     scores: Literal["raw", "calibrated"] = "calibrated"
     """Which scores the student learns from; both are kept."""
+
+    @model_validator(mode="after")
+    def _only_lists_are_permuted(self) -> Self:
+        if self.labels == "words" and self.permutations > 1:
+            raise ValueError("permutations is for choices that are listed: set labels to letters")
+        return self
 
 
 class Select(Section):
@@ -91,6 +105,19 @@ class FewshotMcqaRecipe(StudentRecipe):
                 raise ValueError(f"{section}.teacher is '{name}', but teachers has: {known}")
         return self
 
+    @model_validator(mode="after")
+    def _choices_can_be_listed(self) -> Self:
+        choices = len(self.task.choices)
+        if self.score.labels == "letters" and choices > len(LETTERS):
+            raise ValueError(f"score.labels is letters, which cannot stand for {choices} choices")
+        most = most_permutations(choices)
+        if self.score.permutations > most:
+            raise ValueError(
+                f"score.permutations is {self.score.permutations}, but {choices} choices are "
+                f"shown in {most} ways at most: their rotations, and those of their reverse"
+            )
+        return self
+
 
 def stages(loaded: LoadedRecipe) -> list[Stage]:
     """Lay out the method's stages."""
@@ -98,6 +125,8 @@ def stages(loaded: LoadedRecipe) -> list[Stage]:
     assert isinstance(recipe, FewshotMcqaRecipe)
     task = recipe.task.model_dump(exclude={"examples", "evaluation"})
     generate, score = recipe.generate, recipe.score
+    letters = score.labels == "letters"
+    score_prompts = [f"fewshot_mcqa/score_{'letter' if letters else 'choice'}.j2"]
 
     def write(name: str, mode: str, settings: Write) -> Stage:
         return Stage(
@@ -121,11 +150,15 @@ def stages(loaded: LoadedRecipe) -> list[Stage]:
             name=name,
             run="pipelines.scoring:score",
             ray=False,
-            settings={"teacher": score.teacher, "orders": score.orders},
+            settings={
+                "teacher": score.teacher,
+                "orders": score.orders,
+                **({"permutations": score.permutations} if letters else {}),
+            },
             inputs={"examples": "examples"},
             growing={"rows": rows},
             teachers=[score.teacher],
-            prompts=["fewshot_mcqa/score_choice.j2"],
+            prompts=score_prompts,
             made_from={"task": task},
         )
 
@@ -217,6 +250,7 @@ def stages(loaded: LoadedRecipe) -> list[Stage]:
                     "held": recipe.teachers[score.teacher].model_dump(
                         include={"device", "replicas", "environment", "base_url"}
                     ),
+                    **({"permutations": 1} if letters else {}),
                     "seed": recipe.seed,
                     "serve": recipe.serve.model_dump(exclude={"port"}),
                     **recipe.compare.model_dump(exclude={"requests_per_day"}),
@@ -228,7 +262,7 @@ def stages(loaded: LoadedRecipe) -> list[Stage]:
                     "predicted": "predict-teacher",
                 },
                 teachers=[score.teacher],
-                prompts=["fewshot_mcqa/score_choice.j2"],
+                prompts=score_prompts,
             )
         )
     return layout

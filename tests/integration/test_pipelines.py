@@ -23,8 +23,9 @@ from core.teacher import Sampling
 from pipelines.engine_pool import EnginePool, start_engines
 from pipelines.evaluation import predict_teacher
 from pipelines.fewshot_prompts import FewshotPrompts
+from pipelines.label_prompts import LabelPrompt, LabelPrompts
 from pipelines.row_work import Rejection
-from pipelines.scoring import content_free_offsets, score
+from pipelines.scoring import content_free_offsets, score, score_question
 from pipelines.shards import Lane, run_shards
 from pipelines.writing import read_json_item, write_items
 from stillhouse.methods.fewshot_mcqa import FewshotMcqaRecipe
@@ -222,9 +223,9 @@ def test_scores_are_calibrated_by_what_the_prompt_says_of_nothing(context_of, ex
         differences = [a - b for a, b in zip(row["logprobs"], row["calibrated"], strict=True)]
         assert differences == pytest.approx(result.facts["offsets"], abs=1e-4)
         assert row["usage"]["requests"] == 2
-    prompts = prompts_for(context.recipe.recipe.task, examples)
+    prompts = LabelPrompts(prompts_for(context.recipe.recipe.task, examples), 2)
     assert result.facts["offsets"] == pytest.approx(
-        content_free_offsets(prompts, engine, 2), abs=1e-4
+        content_free_offsets(prompts, engine, CHOICES), abs=1e-4
     )
     assert sum(math.exp(offset) for offset in result.facts["offsets"]) < 1
 
@@ -234,11 +235,61 @@ def test_scores_are_calibrated_by_what_the_prompt_says_of_nothing(context_of, ex
     assert set(found.facts["accuracy"]) == {"tiny raw", "tiny calibrated"}
 
 
+def test_letters_in_all_rotations_do_not_depend_on_the_order_of_the_choices(
+    context_of, examples, engine
+):
+    """The scores and offsets of a choice are its own, wherever it stands in the task's list."""
+    task = context_of("x").recipe.recipe.task
+
+    def ask(choices, permutations):
+        rows = [
+            {**row, "choices": choices, "answer": choices.index(CHOICES[row["answer"]])}
+            for row in examples.read().to_pylist()
+        ]
+        prompts = LabelPrompts(FewshotPrompts(task, rows), 1, permutations)
+        scores = asyncio.run(
+            score_question(prompts, engine, "Cup final goes to extra time", choices)
+        )
+        offsets = content_free_offsets(prompts, engine, choices)
+        assert scores.usage.requests == permutations
+        return (
+            dict(sorted(zip(choices, scores.logprobs, strict=True))),
+            dict(sorted(zip(choices, offsets, strict=True))),
+        )
+
+    given, offsets = ask(CHOICES, 5)
+    for by in (1, 3):
+        other, other_offsets = ask(CHOICES[by:] + CHOICES[:by], 5)
+        assert other == pytest.approx(given, abs=1e-4)
+        assert other_offsets == pytest.approx(offsets, abs=1e-4)
+    # One permutation scores the letters' places too, so it does depend on the order.
+    alone, other = ask(CHOICES, 1)[0], ask(CHOICES[1:] + CHOICES[:1], 1)[0]
+    assert max(abs(alone[choice] - other[choice]) for choice in CHOICES) > 0.01
+
+
+def test_the_stage_scores_letters_and_calibrates_them(context_of, examples):
+    rows = stage_of(context_of, "evaluation", TASK, task_rows(EXAMPLES))
+    words = {"teacher": "tiny", "orders": 1}
+    ids = []
+    for name, settings in (("words", words), ("letters", {**words, "permutations": 5})):
+        context = context_of(name, settings, {"examples": examples, "rows": rows})
+        result = score(context)
+        table = [context.stage.rows.read_table(f"{key}.parquet") for key in result.shards]
+        found = pa.concat_tables(table).to_pylist()
+        ids.append({row["id"] for row in found})
+    assert not ids[0] & ids[1]
+    assert len(ids[1]) == len(EXAMPLES)
+    for row in found:
+        assert row["usage"]["requests"] == 5
+        differences = [a - b for a, b in zip(row["logprobs"], row["calibrated"], strict=True)]
+        assert differences == pytest.approx(result.facts["offsets"], abs=1e-4)
+
+
 def test_examples_that_do_not_fit_the_teacher_are_told(context_of, engine):
     task = context_of("x").recipe.recipe.task
-    long = FewshotPrompts(task, task_rows(["word " * 200] * 5))
+    long = LabelPrompts(FewshotPrompts(task, task_rows(["word " * 200] * 5)), 1)
     with pytest.raises(WorkError, match="cannot score with these examples"):
-        content_free_offsets(long, engine, 1)
+        content_free_offsets(long, engine, CHOICES)
 
 
 class FailingWork:
@@ -403,7 +454,9 @@ def test_tasks_have_words_for_their_prompts():
     prompt = prompts.score_choice("Three?", 1)
     assert prompt.index("Two?") < prompt.index("One?") < prompt.index("Three?")
     assert prompt.endswith("Answer:")
-    assert prompts.labels() == [" a", " b"]
+    assert LabelPrompts(prompts, 2).ask("Three?", task.choices)[1] == LabelPrompt(
+        prompt, [" a", " b"], [0, 1]
+    )
 
 
 def test_the_likeliest_tokens_of_a_completion_are_the_models_own(engine, tiny_teacher):

@@ -127,6 +127,28 @@ def test_a_wrong_value_names_its_key(folder, old, new, key):
     assert error.exit_status == 2
 
 
+@pytest.mark.parametrize(
+    ("score", "cause"),
+    [
+        ("permutations: 2", "set labels to letters"),
+        ("labels: letters\n  permutations: 3", "2 choices are shown in 2 ways at most"),
+        ("labels: numbers", "score.labels"),
+    ],
+)
+def test_permutations_that_cannot_be_are_refused(folder, score, cause):
+    assert cause in refuse(folder, "score:\n", f"score:\n  {score}\n").cause
+
+
+def test_letters_stand_for_26_choices_at_most(folder):
+    def letters(choices):
+        settings = [f"task.choices=[{', '.join(f'c{n}' for n in range(choices))}]"]
+        return load(folder, settings=[*settings, "score.labels=letters", "score.permutations=52"])
+
+    assert letters(26).score.permutations == 52
+    with pytest.raises(UseError, match="cannot stand for 27 choices"):
+        letters(27)
+
+
 @pytest.mark.parametrize("value", ["!foo bar", "2024-13-45", "!!bool maybe", "!!timestamp x"])
 def test_a_value_that_yaml_does_not_have_names_its_line(folder, value):
     error = refuse(folder, "name: routing", f"name: {value}")

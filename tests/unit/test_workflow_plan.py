@@ -83,6 +83,14 @@ def test_another_learning_rate_trains_again_and_asks_no_teacher(plan_of):
     }
 
 
+def test_letters_and_their_permutations_score_again_and_write_nothing(plan_of):
+    words, letters = plan_of(), plan_of("score.labels=letters")
+    scored = {"score", "select", "score-evaluation", "predict-teacher"} | AFTER_SELECT
+    assert changed(words, letters) == scored
+    two = plan_of("score.labels=letters", "score.permutations=2")
+    assert changed(letters, two) == scored
+
+
 def test_serving_settings_measure_again_and_train_nothing(plan_of):
     assert changed(plan_of(), plan_of("serve.max_batch_size=4")) == {"compare-encoder"}
 
