@@ -322,4 +322,10 @@ class Run:
         """The stages of the run's present recipe that are done, in their order."""
         state = self.state() or {"stages": {}}
         found = {name: self.stage(name, work) for name, work in state["stages"].items()}
-        return {name: folder for name, folder in found.items() if folder.manifest() is not None}
+        # A manifest of fewer rows, such as a sample's, stands in the same folder.
+        return {
+            name: folder
+            for name, folder in found.items()
+            if (manifest := folder.manifest())
+            and manifest.fingerprint == state["fingerprints"][name]
+        }
