@@ -229,9 +229,6 @@ def show_run(plan: Plan, until: str | None = None) -> None:
 
 def show_plan(plan: Plan) -> None:
     """Print what a run would do, and where one was stopped, what the rest of it will take."""
-    from stillhouse.estimate_table import estimate_table
-    from stillhouse.sampling import estimate
-
     table = Table(box=None, pad_edge=False)
     for column in ("stage", "state", "committed rows", "asks"):
         table.add_column(column)
@@ -244,6 +241,9 @@ def show_plan(plan: Plan) -> None:
     out = Console()
     out.print(table)
     if any(stage.asks and _begun(plan, stage.name) for stage in plan.stages):
+        from stillhouse.estimate_table import estimate_table
+        from stillhouse.sampling import estimate
+
         found = estimate(plan)
         if found.lines:
             out.print("\nBy the rows so far:\n", estimate_table(found, plan))
@@ -275,10 +275,7 @@ def show_sample(plan: Plan, rows: int) -> None:
 
 
 def _committed_rows(folder: StageFolder) -> int:
-    return sum(
-        folder.rows.read_table(f"{key}.parquet", ["id"]).num_rows
-        for key in folder.committed_shards()
-    )
+    return len(folder.different_rows(folder.committed_shards()))
 
 
 def show_status(run: Run) -> None:

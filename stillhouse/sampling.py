@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from core.ledger import Entry, Ledger, total
 from core.prices import PriceBook, recipe_prices
-from core.run import StageFolder
+from core.run import StageFolder, id_numbers
 from core.stage import SAMPLE
 from stillhouse.estimate import (
     Amount,
@@ -24,18 +24,26 @@ from stillhouse.estimate import (
 from stillhouse.stages import Stage, fingerprints
 from stillhouse.workflow import Plan
 
+LEAST = 2
+"""Rows of a sample at least: one has no spread."""
+
 
 def sample_plan(plan: Plan, rows: int) -> Plan:
     """The stages that ask teachers, about so many rows each, and what those stages need.
+
+    Stages that begin from nothing, such as two ways of writing, are sampled in proportion to their
+    rows: what is made of both is then the mixture that the run has. The largest gets `rows`.
 
     A sample is work of the run itself: an asking stage keeps its folder, and the run finds the
     sample's rows there by their ids. A stage that reads a sample as a whole, such as `clean`, gets
     a folder of its own, and one that reads none is done for the run too.
     """
-    asking = [stage.name for stage in plan.stages if stage.asks]
-    needed = {stage.name for name in asking for stage in plan.until(name)}
+    asking = [stage for stage in plan.stages if stage.asks]
+    needed = {stage.name for one in asking for stage in plan.until(one.name)}
+    begin = [max(stage.asks.values()) for stage in asking if not stage.growing]
+    share = rows / max(begin, default=rows)
     stages = [
-        _sampled(stage, rows) if stage.asks and not plan.done(stage.name) else stage
+        _sampled(stage, rows, share) if stage.asks and not plan.done(stage.name) else stage
         for stage in plan.stages
         if stage.name in needed
     ]
@@ -43,7 +51,9 @@ def sample_plan(plan: Plan, rows: int) -> Plan:
     return replace(plan, stages=stages, fingerprints=made, sample_of=plan)
 
 
-def _sampled(stage: Stage, rows: int) -> Stage:
+def _sampled(stage: Stage, rows: int, share: float) -> Stage:
+    if not stage.growing:
+        rows = max(LEAST, round(share * max(stage.asks.values())))
     return replace(stage, extent={**stage.extent, SAMPLE: rows})
 
 
@@ -161,10 +171,10 @@ def read_answered(
         if not table.num_rows and len(teachers) > 1:
             continue
         teacher = table["teacher"][0].as_py() if table.num_rows else teachers[0]
-        ids[teacher].append(_short_ids(table))
+        ids[teacher].append(id_numbers(table))
         usage[teacher].append(_usage(table))
         if file in with_rejected:
-            rejected[teacher].append(_short_ids(folder.rejected.read_table(file, ["id"])))
+            rejected[teacher].append(id_numbers(folder.rejected.read_table(file, ["id"])))
     found = {}
     for teacher in teachers:
         # A row of a sample stands in its own shard and, later, in the run's.
@@ -185,18 +195,14 @@ def _used(entries: Iterable[Entry]) -> Entry:
 
 
 def _made(folder: StageFolder) -> np.ndarray:
-    """The different rows of a finished stage, by the first half of their ids."""
-    return np.unique(_joined([_short_ids(table) for table in folder.iter_shards(["id"])]))
-
-
-def _short_ids(table: pa.Table) -> np.ndarray:
-    """The first 64 bits of each row's id: uint64 [rows]."""
-    ids = bytes.fromhex("".join(table["id"].to_pylist()))
-    return np.frombuffer(ids, np.uint64)[::2]
+    """The different rows of a finished stage."""
+    manifest = folder.manifest()
+    assert manifest is not None, "it is finished"
+    return folder.different_rows(manifest.shards)
 
 
 def _joined(arrays: list[np.ndarray]) -> np.ndarray:
-    return np.concatenate([np.empty(0, np.uint64), *arrays])
+    return np.concatenate([np.empty(0, np.int64), *arrays])
 
 
 def _usage(table: pa.Table) -> np.ndarray:

@@ -98,6 +98,17 @@ def interval(text):
     return [int(figure.replace(",", "")) for figure in found.groups()]
 
 
+def foretold(tokens, estimate):
+    """Whether an estimate holds, with twice its interval.
+
+    An endpoint's port decides ids and so which rows are drawn: one test of 20 would miss the
+    interval itself. `test_estimate.py` tests that it holds 19 times of 20.
+    """
+    value, low, high = estimate
+    assert low < value < high
+    return abs(tokens - value) <= high - low
+
+
 def spent(run):
     return sum(entry.tokens for entry in Ledger(run.ledger).entries())
 
@@ -135,8 +146,7 @@ def test_a_sample_foretells_the_tokens_of_the_run_and_is_not_asked_again(stillho
 
     text = sound(stillhouse("plan", "--sample", "50"))
     assert len(server.arrivals) == 50
-    value, low, high = interval(text)
-    assert low < value < high
+    estimate = interval(text)
     assert f"The sample took 50 requests, {spent(stillhouse.run):,} tokens" in text
     assert not (stillhouse.folder / "run" / "logs" / "ray").exists()
     status = stillhouse.run.finished_stages()
@@ -145,7 +155,7 @@ def test_a_sample_foretells_the_tokens_of_the_run_and_is_not_asked_again(stillho
     sound(stillhouse("run"))
     assert len(server.arrivals) == 1000
     assert set(prompts(server).values()) == {1}
-    assert low <= spent(stillhouse.run) <= high
+    assert foretold(spent(stillhouse.run), estimate)
     assert stillhouse.run.finished_stages()["ask"].manifest().rows == 1000
     done = sound(stillhouse("plan"))
     assert "interval" not in done
@@ -168,6 +178,7 @@ def test_a_larger_sample_pays_the_difference_and_the_same_one_nothing(stillhouse
     # The arithmetic needs no new sample where rows are there.
     free = sound(stillhouse("plan"))
     assert "By the rows so far" in free
+    assert re.search(r"ask +partly done +30 +one", free), "a row that stands in two shards is one"
     assert interval(free)[0] > spent(stillhouse.run)
     assert len(server.arrivals) == 30
 
@@ -179,11 +190,11 @@ def test_rejected_rows_of_a_sample_are_not_asked_again_either(stillhouse, server
 
     server.behave = behave
     answers_of_many_lengths(stillhouse, rows=200)
-    _, low, high = interval(sound(stillhouse("plan", "--sample", "50")))
+    estimate = interval(sound(stillhouse("plan", "--sample", "50")))
     sound(stillhouse("run"))
     assert set(prompts(server).values()) == {1}
     assert stillhouse.run.finished_stages()["ask"].manifest().rejected == {"refused": 100}
-    assert low <= spent(stillhouse.run) <= high
+    assert foretold(spent(stillhouse.run), estimate)
 
 
 def test_a_budget_and_a_missing_price_are_told(stillhouse, server):
@@ -239,9 +250,10 @@ def test_a_method_with_a_filter_between_its_teachers(stillhouse, server):
         (stillhouse.folder / f"{name}.jsonl").write_text(text)
     text = sound(stillhouse("plan", "--sample", "32"))
     asked = len(server.arrivals)
-    # Two ways of writing, two of scoring with three calibration prompts each.
-    assert asked == 4 * 32 + 2 * 3
-    _, low, high = interval(text)
+    # 32 of 400 are written and in proportion 5 of 60; 29 of them are scored, and 32 evaluation
+    # rows; with three calibration prompts each.
+    assert asked == 32 + 5 + 29 + 32 + 2 * 3
+    estimate = interval(text)
     rows = {line.split()[0]: line for line in text.splitlines() if " one " in line}
     assert rows["write"].split()[2] == "400"
     assert rows["write-json"].split()[2] == "60"
@@ -252,7 +264,7 @@ def test_a_method_with_a_filter_between_its_teachers(stillhouse, server):
     sound(stillhouse("run", "--until", "score"))
     sound(stillhouse("run", "--until", "score-evaluation"))
     cleaned = stillhouse.run.finished_stages()["clean"].manifest().rows
-    assert low <= spent(stillhouse.run) <= high
+    assert foretold(spent(stillhouse.run), estimate)
     scored = Counter(a.body["prompt"] for a in server.arrivals if "logprobs" in a.body)
     assert len(server.arrivals) - scored.total() == 400 + 60
     # Each question once; the three prompts of the calibration by each of four attempts.
