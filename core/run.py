@@ -21,12 +21,13 @@ import errno
 import json
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -242,6 +243,16 @@ class StageFolder:
         """Keys of all shards that are there, also from earlier attempts."""
         return {name.removesuffix(".parquet") for name in self.rows.names()}
 
+    def different_rows(self, shards: Iterable[str]) -> np.ndarray:
+        """The rows of shards, equal ones once: a row of a sample stands in the run's shard too.
+
+        Returns:
+            int64 [different rows], sorted: as `id_numbers`.
+        """
+        tables = (self.rows.read_table(f"{key}.parquet", ["id"]) for key in shards)
+        numbers = [id_numbers(table) for table in tables]
+        return np.unique(np.concatenate([np.empty(0, np.int64), *numbers]))
+
     def begun(self) -> bool:
         """Whether anything is committed here."""
         return bool(self.rows.names()) or self.folder.has("manifest.json")
@@ -293,6 +304,11 @@ class StageFolder:
         return pa.concat_tables(tables) if tables else REJECTED.empty_table()
 
 
+def id_numbers(table: pa.Table) -> np.ndarray:
+    """A number for each row's id, the same for equal ids in one process: int64 [rows]."""
+    return np.fromiter(map(hash, table["id"].to_pylist()), np.int64, table.num_rows)
+
+
 def count_by_reason(rejected: pa.Table) -> dict[str, int]:
     """Rejected rows by reason, most frequent first."""
     counts = pc.value_counts(rejected["reason"]).to_pylist()
@@ -322,4 +338,10 @@ class Run:
         """The stages of the run's present recipe that are done, in their order."""
         state = self.state() or {"stages": {}}
         found = {name: self.stage(name, work) for name, work in state["stages"].items()}
-        return {name: folder for name, folder in found.items() if folder.manifest() is not None}
+        # A manifest of fewer rows, such as a sample's, stands in the same folder.
+        return {
+            name: folder
+            for name, folder in found.items()
+            if (manifest := folder.manifest())
+            and manifest.fingerprint == state["fingerprints"][name]
+        }

@@ -13,6 +13,9 @@ from core.recipe import LoadedRecipe
 from core.run import StageFolder
 from core.teacher import Engine
 
+SAMPLE = "sample"
+"""Setting of a stage: how many of its rows each teacher answers."""
+
 
 @dataclass(frozen=True)
 class LaneProgress:
@@ -65,6 +68,12 @@ class StageContext:
     """The error to stop with, if what is spent and what these entries foretell is too much."""
     logs: Path
     """A folder on this machine for the output of other libraries."""
+
+    @property
+    def sample(self) -> int | None:
+        """Rows that each teacher answers where a sample is wanted; None for all of them."""
+        found: int | None = self.settings.get(SAMPLE)
+        return found
 
 
 @dataclass(frozen=True)

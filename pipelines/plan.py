@@ -10,6 +10,7 @@ so a longer plan keeps the keys of the shards that it shares with a shorter one.
 
 from __future__ import annotations
 
+import heapq
 import itertools
 import json
 import tempfile
@@ -46,6 +47,25 @@ def split(rows: Iterable[Row], shard_rows: int) -> Iterator[list[Row]]:
     numbered = iter(rows)
     while slice_ := list(itertools.islice(numbered, shard_rows)):
         yield slice_
+
+
+def sample_rows(rows: Iterable[Row], number: int) -> list[Row]:
+    """Rows with the smallest ids, in their own order; a repeated id counts once.
+
+    Ids are hashes, so these are a random sample whatever the order of the rows is, and the same
+    one every time; a larger sample has all rows of a smaller one. In memory stand twice as many.
+    """
+    found: dict[str, Row] = {}
+    for row in rows:
+        found.setdefault(row["id"], row)
+        if len(found) > 2 * number:
+            found = _smallest(found, number)
+    return list(_smallest(found, number).values())
+
+
+def _smallest(rows: dict[str, Row], number: int) -> dict[str, Row]:
+    chosen = set(heapq.nsmallest(number, rows))
+    return {row_id: row for row_id, row in rows.items() if row_id in chosen}
 
 
 def shard_key(rows: list[Row]) -> str:

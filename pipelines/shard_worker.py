@@ -61,15 +61,15 @@ class ShardWorker:
             work: What to do with rows.
             stage: Where plan and answers are.
             note: Takes the rows answered since the last note, and says whether to go on.
-            reusable: By row id, the shard of an earlier plan that has it: found again, not paid
-                again.
+            reusable: By row id, the shard of an earlier plan that kept or rejected it: found
+                again, not paid again.
         """
         self._lane = work.lane
         self._work = work.answer
         self._stage = stage
         self._note = note
         self._reusable = reusable
-        self._old_shards: dict[str, dict[str, Row]] = {}
+        self._old_shards: dict[str, dict[str, Row | Rejection]] = {}
         self._answered = 0
         self._noted = 0.0
         self._stopped = False
@@ -141,16 +141,26 @@ class ShardWorker:
         self._stopped = not going_on
         return going_on
 
-    def _find(self, planned: Row) -> Row | None:
+    def _find(self, planned: Row) -> Row | Rejection | None:
         """The answer of an earlier plan, with what this plan has the row carry along."""
         key = self._reusable.get(planned["id"])
         if key is None:
             return None
         if key not in self._old_shards:
-            table = self._stage.rows.read_table(f"{key}.parquet")
-            self._old_shards[key] = {row["id"]: row for row in table.to_pylist()}
+            self._old_shards[key] = self._read(f"{key}.parquet")
         old = self._old_shards[key][planned["id"]]
+        if isinstance(old, Rejection):
+            return old
         return {name: planned.get(name, value) for name, value in old.items()}
+
+    def _read(self, file: str) -> dict[str, Row | Rejection]:
+        """What a committed shard kept and rejected, by row id."""
+        found: dict[str, Row | Rejection] = {}
+        if self._stage.rejected.has(file):
+            for row in self._stage.rejected.read_table(file).to_pylist():
+                found[row["id"]] = Rejection(row["reason"], row["detail"], row["original"])
+        kept = self._stage.rows.read_table(file).to_pylist()
+        return found | {row["id"]: row for row in kept}
 
 
 class RayShardWorker:

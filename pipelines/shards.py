@@ -32,7 +32,7 @@ from core.run import StageFolder, count_by_reason
 from core.stage import StageContext, StageResult
 from core.teacher import Engine
 from pipelines.desk import StageDesk
-from pipelines.plan import PlannedShard, read_plan, write_plan
+from pipelines.plan import PlannedShard, read_plan, sample_rows, write_plan
 from pipelines.row_work import Row, RowWork
 from pipelines.shard_worker import (
     LaneWork,
@@ -128,7 +128,8 @@ def _planned(context: StageContext, lane: Lane, committed: set[str]) -> _Lane:
     folder = context.stage.plan
     plan = read_plan(folder, name)
     if plan is None:
-        write_plan(folder, name, lane.plan, context.recipe.recipe.shard_rows)
+        rows = lane.plan if context.sample is None else sample_rows(lane.plan, context.sample)
+        write_plan(folder, name, rows, context.recipe.recipe.shard_rows)
         plan = read_plan(folder, name) or []
     pending = [shard for shard in plan if shard.key not in committed]
     return _Lane(lane, lane.engine.teacher, plan, pending)
@@ -268,10 +269,12 @@ def _dataset(
 
 
 def _reusable_rows(stage: StageFolder, spare: set[str]) -> dict[str, str]:
+    """By row id, the shard of an earlier plan that kept or rejected it."""
     return {
         row_id: key
-        for key in spare
-        for row_id in stage.rows.read_table(f"{key}.parquet", ["id"])["id"].to_pylist()
+        for folder in (stage.rows, stage.rejected)
+        for key in spare.intersection(name.removesuffix(".parquet") for name in folder.names())
+        for row_id in folder.read_table(f"{key}.parquet", ["id"])["id"].to_pylist()
     }
 
 

@@ -139,13 +139,33 @@ def plan(
     profile: Profile = None,
     settings: Settings = None,
     folder: RunOption = None,
+    *,
+    sample: Annotated[
+        int | None,
+        typer.Option(
+            metavar="ROWS",
+            min=2,
+            help="Ask each teacher about so many rows, and estimate what all of them will cost. "
+            "The run uses these rows.",
+            show_default=False,
+        ),
+    ] = None,
+    update: Annotated[
+        bool, typer.Option(help="With --sample: go on after the recipe changed, as `run` does.")
+    ] = False,
 ) -> None:
-    """Show what a run would do: which stages are done, and what is left."""
-    from stillhouse.display import show_plan
-    from stillhouse.workflow import plan_run
+    """Show what a run would do: which stages are done, what is left, and what it will cost."""
+    from stillhouse.display import show_plan, show_sample
+    from stillhouse.workflow import plan_run, refuse_other_recipe
 
     loaded = _load(recipe, profile, settings)
-    show_plan(plan_run(loaded, _run_of(loaded, folder)))
+    found = plan_run(loaded, _run_of(loaded, folder))
+    if sample is None:
+        show_plan(found)
+        return
+    if not update:
+        refuse_other_recipe(found)
+    show_sample(found, sample)
 
 
 @app.command()

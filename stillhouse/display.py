@@ -228,7 +228,7 @@ def show_run(plan: Plan, until: str | None = None) -> None:
 
 
 def show_plan(plan: Plan) -> None:
-    """Print what a run would do."""
+    """Print what a run would do, and where one was stopped, what the rest of it will take."""
     table = Table(box=None, pad_edge=False)
     for column in ("stage", "state", "committed rows", "asks"):
         table.add_column(column)
@@ -238,14 +238,44 @@ def show_plan(plan: Plan) -> None:
         rows = manifest.rows if manifest else _committed_rows(folder)
         state = "done" if manifest else ("partly done" if rows else "to do")
         table.add_row(stage.name, state, count(rows) if rows else "", ", ".join(stage.teachers))
-    Console().print(table)
+    out = Console()
+    out.print(table)
+    if any(stage.asks and _begun(plan, stage.name) for stage in plan.stages):
+        from stillhouse.estimate_table import estimate_table
+        from stillhouse.sampling import estimate
+
+        found = estimate(plan)
+        if found.lines:
+            out.print("\nBy the rows so far:\n", estimate_table(found, plan))
+
+
+def _begun(plan: Plan, stage: str) -> bool:
+    return plan.done(stage) is None and bool(plan.folder(stage).committed_shards())
+
+
+def show_sample(plan: Plan, rows: int) -> None:
+    """Ask the teachers about a sample of a plan's rows, and print what all of them will take.
+
+    Args:
+        plan: Of all rows.
+        rows: Rows for each teacher of each stage.
+
+    Raises:
+        StillhouseError: What stopped the sample; what was committed stays.
+    """
+    from stillhouse.estimate_table import estimate_table
+    from stillhouse.sampling import estimate, sample_plan
+
+    sample = sample_plan(plan, rows)
+    display = RunDisplay(recipe_prices(plan.loaded), plan.run, logs_of(plan.run) / DRIVER_LOG)
+    workflow = Workflow(sample, display, sample.stages)
+    with display.showing():
+        workflow.run()
+    Console().print(estimate_table(estimate(plan, sample), plan, workflow.attempt))
 
 
 def _committed_rows(folder: StageFolder) -> int:
-    return sum(
-        folder.rows.read_table(f"{key}.parquet", ["id"]).num_rows
-        for key in folder.committed_shards()
-    )
+    return len(folder.different_rows(folder.committed_shards()))
 
 
 def show_status(run: Run) -> None:

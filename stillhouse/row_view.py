@@ -31,8 +31,8 @@ def show_rows(run: Run, stage: str, number: int, *, rejected: bool, match: str |
     Raises:
         UseError: The run has no such stage, or nothing of it is committed yet.
     """
-    folder = _folder(run, stage)
-    rows = (row for table in _tables(folder, rejected=rejected) for row in table.to_pylist())
+    tables = _tables(_folder(run, stage), done=stage in run.finished_stages(), rejected=rejected)
+    rows = (row for table in tables for row in table.to_pylist())
     if match is not None:
         wanted = match.casefold()
         rows = (row for row in rows if wanted in repr(list(row.values())).casefold())
@@ -58,8 +58,8 @@ def _folder(run: Run, stage: str) -> StageFolder:
     return run.stage(stage, state["stages"][stage])
 
 
-def _tables(folder: StageFolder, *, rejected: bool) -> Iterator[pa.Table]:
-    manifest = folder.manifest()
+def _tables(folder: StageFolder, *, done: bool, rejected: bool) -> Iterator[pa.Table]:
+    manifest = folder.manifest() if done else None
     files = (folder.rejected if rejected else folder.rows).names()
     known = {f"{key}.parquet" for key in manifest.shards} if manifest else set(files)
     for name in files:

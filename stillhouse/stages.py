@@ -29,6 +29,9 @@ class Stage:
     """Stages of which it answers row by row: more rows there mean more rows here."""
     teachers: list[str] = field(default_factory=list)
     """The teachers whose engines it uses."""
+    asks: dict[str, int] = field(default_factory=dict)
+    """Where it answers rows with them: rows by teacher, for each row of `growing`, or in all where
+    nothing grows."""
     ray: bool = True
     """Whether it needs Ray, beside what its teachers need."""
     holds: dict[str, float] = field(default_factory=dict)

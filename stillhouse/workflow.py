@@ -67,6 +67,8 @@ class Plan:
     run: Run
     stages: list[Stage]
     fingerprints: dict[str, Fingerprint]
+    sample_of: Plan | None = None
+    """The plan of all rows, where this one is of a sample of them."""
 
     def folder(self, stage: str) -> StageFolder:
         """Where a stage's work is kept."""
@@ -305,7 +307,7 @@ class Workflow:
             self._engines.pop(name).close()
 
     def _write_state(self) -> None:
-        plan = self.plan
+        plan = self.plan.sample_of or self.plan
         recipe = plan.loaded.recipe.model_dump(by_alias=True)
         text = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True, width=100)
         plan.run.folder.write("recipe.yaml", text.encode())

@@ -141,6 +141,7 @@ def stages(loaded: LoadedRecipe) -> list[Stage]:
             extent={"rows": settings.rows},
             inputs={"examples": "examples"},
             teachers=[generate.teacher],
+            asks={generate.teacher: settings.rows},
             prompts=[f"fewshot_mcqa/write_{'json' if mode == 'json' else 'question'}.j2"],
             made_from={"task": task, "seed": recipe.seed},
         )
@@ -158,6 +159,7 @@ def stages(loaded: LoadedRecipe) -> list[Stage]:
             inputs={"examples": "examples"},
             growing={"rows": rows},
             teachers=[score.teacher],
+            asks={score.teacher: 1},
             prompts=score_prompts,
             made_from={"task": task},
         )

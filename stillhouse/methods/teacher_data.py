@@ -85,6 +85,7 @@ def stages(loaded: LoadedRecipe) -> list[Stage]:
     recipe = loaded.recipe
     assert isinstance(recipe, TeacherDataRecipe)
     asked = {name: ask.model_dump(exclude={"samples"}) for name, ask in recipe.ask.items()}
+    samples = {name: ask.samples for name, ask in recipe.ask.items()}
     return [
         Stage(
             name="inputs",
@@ -98,9 +99,10 @@ def stages(loaded: LoadedRecipe) -> list[Stage]:
             run="pipelines.asking:ask",
             ray=False,
             settings={"ask": asked},
-            extent={"samples": {name: ask.samples for name, ask in recipe.ask.items()}},
+            extent={"samples": samples},
             growing={"inputs": "inputs"},
             teachers=list(recipe.ask),
+            asks=samples,
             made_from={"seed": recipe.seed},
         ),
     ]
