@@ -151,6 +151,102 @@ def test_no_fuzzed_row_stops_a_run_and_each_is_answered_or_rejected(run, server)
     assert "no-field" in asked.rejected
 
 
+CURATE = [
+    "curate.field=question",
+    "curate.min_words=3",
+    "curate.max_words=12",
+    "curate.near_duplicates={}",
+    "curate.languages={wanted: [en]}",
+    "curate.evaluation={file: held.jsonl, field: headline, ngram: 4}",
+]
+
+
+def curated(*settings):
+    return [part for setting in [*CURATE, *settings] for part in ("--set", setting)]
+
+
+def test_nothing_is_asked_about_rows_that_curation_drops(run, server):
+    server.behave = lambda number, body: said("fine")
+    texts = {
+        "The city council voted to close the swimming pool this winter": None,
+        "the city council voted to close the swimming pool, this winter!": "duplicate",
+        "The city council voted to close the swimming pools this winter": "near-duplicate",
+        "Il governo annuncia una nuova legge sul lavoro": "language",
+        "Rates rise": "too-short",
+        "a word " * 10: "too-long",
+        "?!": "empty",
+        "They say the team wins the cup tomorrow": "contaminated",
+        "Half a pair \ud800 in a quite different text": None,
+    }
+    lines = [json.dumps({"text": text, "source": n}) for n, text in enumerate(texts)]
+    (run.folder / "rows.jsonl").write_text("\n".join([*lines, '{"other": 1}', '{"text": 2}']))
+    held = ['{"headline": "The team wins the cup"}', '{"headline": null}']
+    (run.folder / "held.jsonl").write_text("\n".join(held))
+    done = run("rows.jsonl", *curated())
+    assert done.returncode == 0, done.stderr
+    stage = stage_of(run.folder, "curate")
+    kept = [json.loads(row["fields"]) for row in stage.read().to_pylist()]
+    assert [row["question"] for row in kept] == [t for t, reason in texts.items() if not reason]
+    assert kept[0] == {"question": next(iter(texts)), "source": 0}, "other fields stay"
+    rejected = stage.read_rejected().to_pylist()
+    found = {}
+    for row in rejected:
+        assert row["stage"] == "curate"
+        fields = json.loads(json.loads(row["original"])["fields"])
+        found[fields.get("question")] = row["reason"]
+    expected = {text: reason for text, reason in texts.items() if reason}
+    assert found == {**expected, None: "no-field", 2: "no-field"}
+    contamination = stage.manifest().facts["contamination"]
+    assert list(contamination.values()) == [1]
+    prompts = {prompt_of(arrival.body) for arrival in server.arrivals}
+    assert len(server.arrivals) == 3 * 1, "the other row is no text that a teacher can be sent"
+    assert prompts == {f"{words}: {kept[0]['question']}" for words in ("Q", "Say why")}
+
+
+def test_curation_that_changes_asks_only_about_what_is_new(run, server):
+    server.behave = lambda number, body: said("fine")
+    # The first 20 have three words, the others four.
+    texts = [f"row number {n}" if n < 20 else f"this is row {n}" for n in range(50)]
+    (run.folder / "rows.jsonl").write_text("\n".join(json.dumps({"text": t}) for t in texts))
+    some = ["--set", "curate={field: question, min_words: 4}"]
+    assert run("rows.jsonl", *some).returncode == 0
+    assert len(server.arrivals) == 3 * 30
+    more = run("rows.jsonl", "--update", "--set", "curate={field: question}")
+    assert more.returncode == 0, more.stderr
+    assert len(server.arrivals) == 3 * 50
+    assert stage_of(run.folder, "ask").manifest().rows == 150
+    fewer = run("rows.jsonl", "--update", *some)
+    assert fewer.returncode == 0, fewer.stderr
+    assert len(server.arrivals) == 3 * 50
+    assert stage_of(run.folder, "ask").manifest().rows == 90
+
+
+def test_evaluation_rows_without_a_text_are_an_error_before_anything_is_asked(run, server):
+    (run.folder / "rows.jsonl").write_text('{"text": "a row of a few words"}')
+    (run.folder / "held.jsonl").write_text('{"head": "The team wins the cup"}')
+    done = run("rows.jsonl", *curated())
+    assert done.returncode == 2, done.stderr
+    assert "no row of its file has a text under 'headline'" in done.stderr
+    (run.folder / "held.jsonl").unlink()
+    gone = run("rows.jsonl", *curated())
+    assert gone.returncode == 2, gone.stderr
+    assert "curate.evaluation.file" in gone.stderr
+    assert not server.arrivals
+
+
+def test_no_fuzzed_row_stops_curation_and_each_is_kept_or_rejected(run, server):
+    server.behave = lambda number, body: said("fine")
+    text = b"\n".join(fuzzed_lines(1_000, seed=1)).replace(b'"question"', b'"text"')
+    (run.folder / "rows.jsonl").write_bytes(text)
+    (run.folder / "held.jsonl").write_bytes(text.replace(b'"text"', b'"headline"')[:20_000])
+    done = run("rows.jsonl", *curated("curate.max_words=100000"), "--until", "curate")
+    assert done.returncode == 0, done.stderr
+    manifests = [stage_of(run.folder, name).manifest() for name in ("inputs", "curate")]
+    assert manifests[1].rows + sum(manifests[1].rejected.values()) == manifests[0].rows
+    assert manifests[1].rows > 10
+    assert {"duplicate", "contaminated", "no-field", "empty"} <= set(manifests[1].rejected)
+
+
 def test_a_recipe_without_a_student_has_no_report_and_nothing_to_serve(run, server):
     server.behave = lambda number, body: said("fine")
     (run.folder / "rows.jsonl").write_text('{"text": "row"}')
