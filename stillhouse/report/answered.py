@@ -27,7 +27,9 @@ def _evidence(data: TeacherDataReport) -> list[str]:
         rejected = sum(sum(teacher.rejected.values()) for teacher in data.teachers)
         cut = sum(teacher.cut for teacher in data.teachers)
         share = percent(cut / data.answered)
-        told.append(f"Rejected: {count(rejected)}. Cut at the limit of tokens: {count(cut)} ({share}).")
+        told.append(
+            f"Rejected: {count(rejected)}. Cut at the limit of tokens: {count(cut)} ({share})."
+        )
     if data.total.tokens_in:
         share = percent(data.total.tokens_cached / data.total.tokens_in)
         told.append(f"Of the prompts' tokens, {share} came from a prefix cache.")

@@ -8,7 +8,15 @@ from typing import Any
 
 from stillhouse.report import figures, wording
 from stillhouse.report.answered import answered
-from stillhouse.report.rendering import QUESTION, environment, listed, page, rejected_texts
+from stillhouse.report.rendering import (
+    QUESTION,
+    WORDS,
+    cut,
+    environment,
+    listed,
+    page,
+    rejected_texts,
+)
 from stillhouse.report.teacher_data import AskedRow, TeacherDataReport
 
 CONTENTS = ["Cost", "Answers", "Rejected", "Rows", "Provenance"]
@@ -39,7 +47,9 @@ def render_teacher_data(data: TeacherDataReport) -> str:
                 (
                     teacher,
                     teacher.lengths
-                    and figures.lengths(number, teacher.name, teacher.lengths.histogram),
+                    and figures.lengths(
+                        number, cut(teacher.name, WORDS), teacher.lengths.histogram
+                    ),
                 )
                 for number, teacher in enumerate(data.teachers[:MOST_HISTOGRAMS])
             ],

@@ -89,6 +89,10 @@ def test_two_teachers_answer_a_file_each_in_its_own_words(run, server):
     assert "$0.00400" in done.stdout
     assert "$0.0200" in done.stdout
     assert "1 not-json" in done.stdout
+    assert "2 teachers answered 150 of 150 questions for $0.0240." in done.stdout
+    assert "Report: " in done.stdout
+    page = (run.folder / "run" / "report.html").read_text()
+    assert "SAY WHY: ROW 0" in page
     assert not (run.folder / "run" / "logs" / "ray").exists(), "no Ray was started"
     again = run()
     assert "Everything was done already" in again.stdout
@@ -127,6 +131,12 @@ def test_a_teacher_that_is_down_leaves_the_other_to_finish(run, server):
     assert done.returncode == 2
     assert done.stderr.splitlines()[-3].startswith("teacher 'two'")
     assert "Traceback" not in done.stderr
+    # The report tells how far it is: `one` is asked twice about each row.
+    assert stillhouse("report", run.folder / "run").returncode == 0
+    twin = json.loads((run.folder / "run" / "report.json").read_text())
+    one, two = twin["teachers"]
+    assert (one["asked"], one["answered"], two["asked"], two["answered"]) == (120, 120, 60, 0)
+    assert "The run is not finished. Missing: ask." in twin["warnings"][0]
     server.behave = lambda number, body: said("fine")
     server.arrivals.clear()
     done = run()
@@ -247,17 +257,20 @@ def test_no_fuzzed_row_stops_curation_and_each_is_kept_or_rejected(run, server):
     assert {"duplicate", "contaminated", "no-field"} <= set(manifests[1].rejected)
 
 
-def test_a_recipe_without_a_student_has_no_report_and_nothing_to_serve(run, server):
+def stillhouse(command, folder):
+    return subprocess.run(
+        [sys.executable, "-m", "stillhouse.command_line", command, str(folder)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_recipe_without_a_student_has_nothing_to_serve(run, server):
     server.behave = lambda number, body: said("fine")
     (run.folder / "rows.jsonl").write_text('{"text": "row"}')
     assert run().returncode == 0
-    for command in ("report", "serve"):
-        done = subprocess.run(
-            [sys.executable, "-m", "stillhouse.command_line", command, str(run.folder / "run")],
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 2, done.stderr
-        assert "teacher data" in done.stderr
+    done = stillhouse("serve", run.folder / "run")
+    assert done.returncode == 2, done.stderr
+    assert "teacher data" in done.stderr
