@@ -318,18 +318,23 @@ class Languages(Section):
     languages stay below 0.005. Texts under 30 bytes are not judged."""
 
 
-class Curate(Section):
+class CurateTexts(Section):
+    """Which rows are worth asking a teacher about, by their texts."""
+
+    near_duplicates: NearDuplicates | None = None
+    """Rows that say nearly the same as an earlier one are dropped; `{}` takes the default
+    threshold. Equal ones always are."""
+    languages: Languages | None = None
+    """Rows that are hardly in one of these languages are dropped."""
+
+
+class Curate(CurateTexts):
     """Which generated items are worth scoring."""
 
     min_words: int = Field(default=3, ge=1)
     """Words of a question at least."""
     max_words: int = Field(default=40, ge=1)
     """Words of a question at most."""
-    near_duplicates: NearDuplicates | None = None
-    """Items that say nearly the same as an earlier one are dropped; `{}` takes the default
-    threshold. Equal ones always are."""
-    languages: Languages | None = None
-    """Items that are hardly in one of these languages are dropped."""
     contamination_ngram: int | None = Field(default=8, ge=1)
     """Items that share this many words in a row with an evaluation row are dropped, or all of its
     words where it has fewer; null does not look."""

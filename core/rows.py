@@ -128,6 +128,7 @@ REJECTED = pa.schema(
     [
         _required("id", pa.string()),
         _required("stage", pa.string()),
+        pa.field("teacher", pa.string()),  # who was asked; null where nobody was
         _required("reason", pa.string()),  # a short fixed word, to be counted
         _required("detail", pa.string()),  # one sentence for a person
         _required("original", pa.string()),  # the row as JSON, bytes as \\x escapes

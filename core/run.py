@@ -152,9 +152,13 @@ class Folder:
 
     def row_count(self, name: str) -> int:
         """Rows of one Parquet file, by its footer."""
+        return int(self.read_footer(name).num_rows)
+
+    def read_footer(self, name: str) -> pq.FileMetaData:
+        """The footer of one Parquet file: rows, and the sizes of its columns."""
         system, path = self._open()
         with system.open_input_file(f"{path}/{name}") as stream:
-            return int(pq.read_metadata(stream).num_rows)
+            return pq.read_metadata(stream)
 
     def remove(self) -> None:
         """Remove the folder with all that is in it, where it is there."""

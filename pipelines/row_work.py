@@ -37,13 +37,22 @@ class RowWork(Protocol):
         ...
 
 
-def rejected_table(stage: str, rejections: Sequence[tuple[str, Rejection]]) -> pa.Table:
-    """Rejected rows as a table; anything that is not JSON is kept as its Python text."""
+def rejected_table(
+    stage: str, rejections: Sequence[tuple[str, Rejection]], teacher: str | None = None
+) -> pa.Table:
+    """Rejected rows as a table; anything that is not JSON is kept as its Python text.
+
+    Args:
+        stage: Its name.
+        rejections: By the row's id.
+        teacher: Who was asked about them, if anybody was.
+    """
     return pa.Table.from_pylist(
         [
             {
                 "id": row_id,
                 "stage": stage,
+                "teacher": teacher,
                 "reason": rejection.reason,
                 "detail": _storable(rejection.detail),
                 "original": _storable(

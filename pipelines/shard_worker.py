@@ -130,7 +130,7 @@ class ShardWorker:
         return answer
 
     def _commit(self, key: str, rows: list[Row], rejections: list[tuple[str, Rejection]]) -> None:
-        rejected = rejected_table(self._stage.stage, rejections)
+        rejected = rejected_table(self._stage.stage, rejections, self._lane)
         table = pa.Table.from_pylist(rows, schema=self._work.schema)
         self._stage.commit_shard(key, table, rejected)
 

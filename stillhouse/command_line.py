@@ -200,12 +200,11 @@ def rows(
 @app.command()
 def report(folder: RunFolder) -> None:
     """Write the report of a run again."""
-    from stillhouse.gather import gather, write_report
-    from stillhouse.workflow import open_run, refuse_without_student
+    from stillhouse.reporting import write_report
+    from stillhouse.workflow import open_run
 
-    run_ = open_run(folder)
-    refuse_without_student(run_, "has no report; `stillhouse status` and `rows` show it")
-    typer.echo(write_report(run_, gather(run_)))
+    path, _ = write_report(open_run(folder))
+    typer.echo(path)
 
 
 @app.command()

@@ -17,7 +17,6 @@ from rich.table import Table
 
 from core.ledger import Ledger, total
 from core.prices import PriceBook, recipe_prices
-from core.recipe import StudentRecipe
 from core.run import Manifest, Run, StageFolder
 from core.stage import LaneProgress, Progress
 from stillhouse.clock import clock
@@ -205,9 +204,7 @@ def show_run(plan: Plan, until: str | None = None) -> None:
     Raises:
         StillhouseError: What stopped the run.
     """
-    from stillhouse.data_summary import data_summary
-    from stillhouse.gather import gather, write_report
-    from stillhouse.summary import summary
+    from stillhouse.reporting import write_report
 
     stages = plan.until(until) if until else plan.stages
     prices = recipe_prices(plan.loaded)
@@ -218,12 +215,8 @@ def show_run(plan: Plan, until: str | None = None) -> None:
     out = Console()
     if nothing_to_do:
         out.print("Everything was done already.\n")
-    if not isinstance(plan.loaded.recipe, StudentRecipe):
-        out.print(data_summary(plan.run, prices))
-        return
-    data = gather(plan.run)
-    path = write_report(plan.run, data)
-    out.print(summary(data))
+    path, summary = write_report(plan.run)
+    out.print(summary)
     out.print(f"Report: {path}", highlight=False, soft_wrap=True)
 
 

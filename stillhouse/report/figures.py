@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from core.ledger import Entry
 from stillhouse.report import wording
 from stillhouse.report.data import (
     Balance,
@@ -51,6 +52,9 @@ from stillhouse.report.drawing import (
 
 SHADES = (FIRST, SECOND, THIRD)
 """Of the parts of stacked bars."""
+
+SMALL = 400
+"""Width in pixels of a plot that stands beside another."""
 
 ROLES = {"student": (STUDENT, "o"), "teacher": (TEACHER, "D"), "baseline": (BASELINE, "s")}
 """Colour and marker: a shape as well, for readers who cannot tell the colours apart."""
@@ -131,15 +135,18 @@ def latency(servings: Sequence[Serving]) -> Figure | None:
 
 def stages(costs: Sequence[StageCost]) -> Figure | None:
     """Device-seconds of every stage, split into useful, start-up and idle ones."""
+    return device_seconds("stages", [(cost.entry.stage, cost.entry) for cost in costs])
+
+
+def device_seconds(name: str, entries: Sequence[tuple[str, Entry]]) -> Figure | None:
+    """Device-seconds of entries under their labels, split into useful, start-up and idle ones."""
     stacks = []
-    for cost in costs:
-        entry = cost.entry
+    for label, entry in entries:
         parts = zip(
             (entry.useful_seconds, entry.startup_seconds, entry.idle_seconds), SHADES, strict=True
         )
-        told = f"{wording.whole(entry.device_seconds)} s"
-        stacks.append(Stack(entry.stage, list(parts), told))
-    return bars("stages", "Device-seconds", stacks)
+        stacks.append(Stack(label, list(parts), f"{wording.whole(entry.device_seconds)} s"))
+    return bars(name, "Device-seconds", stacks)
 
 
 def funnel(ways: Sequence[Way]) -> Figure | None:
@@ -158,8 +165,36 @@ def funnel(ways: Sequence[Way]) -> Figure | None:
 
 def confidence(histogram: Histogram) -> Figure | None:
     """The teacher's probability for its first choice."""
+    bars = _Bars(histogram, "Teacher's probability for its first choice", "Rows", decimals=2)
     total = sum(histogram.counts)
-    if not total:
+    return _histogram("confidence", f"Teacher's confidence over {total:,} scored rows", bars)
+
+
+def lengths(number: int, teacher: str, histogram: Histogram) -> Figure | None:
+    """Tokens of a teacher's answers; small, to stand beside another's."""
+    bars = _Bars(histogram, "Tokens of an answer", "Answers", decimals=1)
+    alt = f"Tokens of the answers of {teacher}"
+    return _histogram(f"lengths{number}", alt, bars, (SMALL, NARROW))
+
+
+@dataclass(frozen=True)
+class _Bars:
+    """A histogram with its words."""
+
+    histogram: Histogram
+    label: str
+    """Of the values."""
+    counted: str
+    """What the counts are of."""
+    decimals: int
+    """Of the edges, for those who hear the page."""
+
+
+def _histogram(
+    name: str, alt: str, bars: _Bars, widths: tuple[int, int] = (WIDE, NARROW)
+) -> Figure | None:
+    histogram, decimals = bars.histogram, bars.decimals
+    if not sum(histogram.counts):
         return None
 
     def draw(width: int) -> Canvas:
@@ -168,18 +203,19 @@ def confidence(histogram: Histogram) -> Figure | None:
         lefts = histogram.edges[:-1]
         axes.bar(lefts, histogram.counts, width=widths, align="edge", color=TEACHER)
         axes.set_xlim(histogram.edges[0], histogram.edges[-1])
-        axes.set_xlabel("Teacher's probability for its first choice")
+        axes.set_xlabel(bars.label)
+        axes.xaxis.set_major_locator(MaxNLocator(8, integer=decimals < 2))
         axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
         axes.grid(axis="y")
-        title(canvas, "Rows")
+        title(canvas, bars.counted)
         return canvas
 
     told = "; ".join(
-        f"{left:.2f} to {right:.2f}: {rows:,}"
+        f"{left:.{decimals}f} to {right:.{decimals}f}: {rows:,}"
         for (left, right), rows in zip(pairwise(histogram.edges), histogram.counts, strict=True)
         if rows
     )
-    return figure("confidence", f"Teacher's confidence over {total:,} scored rows. {told}.", draw)
+    return figure(name, f"{alt}. {told}.", draw, widths)
 
 
 def training(run: Training, number: int) -> Figure | None:

@@ -1,45 +1,29 @@
-"""The page: a run's figures as one HTML file that needs nothing else."""
+"""The page on a student."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import islice, zip_longest
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from jinja2 import Environment
 
 from core.ledger import total
 from core.prices import PriceBook
 from stillhouse.report import figures, wording
-from stillhouse.report.data import (
-    Answer,
-    RejectedRow,
-    ReportData,
-    Samples,
-    StageCost,
-    TrainingRow,
+from stillhouse.report.data import Answer, ReportData, StageCost, TrainingRow
+from stillhouse.report.rendering import (
+    QUESTION,
+    WORDS,
+    cut,
+    environment,
+    listed,
+    page,
+    rejected_texts,
 )
-from stillhouse.report.drawing import Figure
-from stillhouse.report.text import clean, shown, size
 from stillhouse.report.verdict import cpu_seconds, ratio_in_words, verdict
 
-HERE = Path(__file__).parent
-
-MOST_SAMPLES = 80
-"""Rows of one list on the page; the run has them all."""
-
-MOST_BYTES = 120_000
-"""Bytes of text of one list, so that the page can be mailed whatever the rows hold."""
-
-QUESTION, ORIGINAL, RECIPE = 600, 2_000, 60_000
-"""Characters that are shown of a question, a rejected row and a recipe."""
-
-WORDS, ANYTHING = 32, 300
-"""Characters that are shown of a short name in a list, and of any other text."""
+CONTENTS = ["Task", "Quality", "Cost", "Serving", "Data", "Training", "Rows", "Provenance"]
 
 MOST_BARS = 6
 """Choices of one soft label that are shown, the likeliest first."""
@@ -53,8 +37,6 @@ SHADES = ("first", "second", "third")
 MOST_TRAININGS = 6
 """Students whose curves are shown."""
 
-Row = TypeVar("Row")
-
 
 @dataclass(frozen=True)
 class Bar:
@@ -64,14 +46,6 @@ class Bar:
     share: float
     right: bool
     """Whether it is the row's answer."""
-
-
-@dataclass(frozen=True)
-class Listed:
-    """The rows of a list that are on the page."""
-
-    total: int
-    rows: list[Any]
 
 
 @dataclass(frozen=True)
@@ -85,10 +59,12 @@ class Confused:
 
 def render(data: ReportData) -> str:
     """The report as one self-contained HTML document."""
-    page = _environment(data).get_template("page.html.j2")
-    return page.render(
+    return page(
+        _environment(data),
+        "page.html.j2",
         data=data,
         verdict=verdict(data),
+        contents=CONTENTS,
         cost_ratio=_cost_ratio(data),
         figures=_figures(data),
         **_stage_costs(data),
@@ -97,32 +73,17 @@ def render(data: ReportData) -> str:
         confused=_confused(data),
         matrix=data.confusion is not None and len(data.choices) <= MOST_CHOICES,
         rejections=_rejections(data),
-        kept=_listed(data.kept, _training_texts, lambda row: row.source),
-        rejected=_listed(data.rejected, _rejected_texts, lambda row: row.reason),
-        disagreements=_listed(data.disagreements, _answer_texts, lambda row: str(row.answer)),
-        mistakes=_listed(data.mistakes, _answer_texts, lambda row: str(row.answer)),
-        limits={"question": QUESTION, "original": ORIGINAL, "recipe": RECIPE},
-        style=Markup((HERE / "page.css").read_text(encoding="utf-8")),  # noqa: S704, our own file
+        kept=listed(data.kept, _training_texts, lambda row: row.source),
+        rejected=listed(data.rejected, rejected_texts, lambda row: row.reason),
+        disagreements=listed(data.disagreements, _answer_texts, lambda row: str(row.answer)),
+        mistakes=listed(data.mistakes, _answer_texts, lambda row: str(row.answer)),
     )
 
 
 def _environment(data: ReportData) -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(HERE),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_finalize,
-    )
-    currency = data.economics.currency
-
-    def money(amount: float | None) -> str:
-        return wording.money(amount, currency)
-
     def choice(index: int | None) -> str:
         known = index is not None and 0 <= index < len(data.choices)
-        return _cut(data.choices[index], WORDS) if known and index is not None else wording.UNKNOWN
+        return cut(data.choices[index], WORDS) if known and index is not None else wording.UNKNOWN
 
     def bars(probabilities: Sequence[float] | None, answer: int | None) -> list[Bar]:
         ranked = sorted(enumerate(probabilities or []), key=lambda pair: -pair[1])
@@ -130,47 +91,9 @@ def _environment(data: ReportData) -> Environment:
             ranked.sort()  # few enough for the order that every row has
         return [Bar(choice(i), share, i == answer) for i, share in ranked[:MOST_BARS]]
 
-    environment.filters.update(
-        bars=bars,
-        between=wording.between,
-        choice=choice,
-        count=wording.count,
-        date=wording.date,
-        days=wording.days,
-        figure=_figure_html,
-        money=money,
-        number=wording.number,
-        percent=wording.percent,
-        points=wording.signed_points,
-        requests=wording.requests,
-        shown=shown,
-        whole=wording.whole,
-        word=lambda text: _cut(text, WORDS),
-    )
-    environment.globals.update(inf=math.inf, plural=wording.plural, unknown=wording.UNKNOWN)
-    return environment
-
-
-def _finalize(value: Any) -> Any:
-    """Every text that goes onto the page: without control characters, and not without end."""
-    if isinstance(value, str) and not isinstance(value, Markup):
-        return clean(_cut(value, ANYTHING))
-    return value
-
-
-def _cut(text: str, limit: int) -> str:
-    return text if len(text) <= limit else text[:limit] + "…"
-
-
-def _figure_html(figure: Figure | None) -> Markup:
-    """Both drawings of a plot; the style sheet shows one. Nothing where there is no plot."""
-    if figure is None:
-        return Markup("")
-    drawing = Markup('<div class="plot {}" role="img" aria-label="{}">{}</div>')
-    # The drawings come from matplotlib, which escapes the labels in them.
-    wide, narrow = Markup(figure.wide), Markup(figure.narrow)  # noqa: S704
-    alt = clean(figure.alt)
-    return drawing.format("wide", alt, wide) + drawing.format("narrow", alt, narrow)
+    made = environment(data.economics.currency)
+    made.filters.update(bars=bars, choice=choice)
+    return made
 
 
 def _figures(data: ReportData) -> dict[str, Any]:
@@ -266,30 +189,8 @@ def _rejections(data: ReportData) -> dict[str, Any]:
     return {"ways": ways, "rows": rows, "most": most}
 
 
-def _listed(
-    samples: Samples[Row], texts: Callable[[Row], Iterable[str]], group: Callable[[Row], str]
-) -> Listed:
-    """As many rows of a list as fit, the groups taking turns, so that none hides another."""
-    groups: dict[str, list[Row]] = {}
-    for row in samples.rows:
-        groups.setdefault(group(row), []).append(row)
-    turns = (row for turn in zip_longest(*groups.values()) for row in turn if row is not None)
-    rows: list[Row] = []
-    used = 0
-    for row in islice(turns, MOST_SAMPLES):
-        used += size(*texts(row))
-        if rows and used > MOST_BYTES:
-            break
-        rows.append(row)
-    return Listed(max(samples.total, len(rows)), rows)
-
-
 def _training_texts(row: TrainingRow) -> Iterable[str]:
     return (row.question[:QUESTION], row.source)
-
-
-def _rejected_texts(row: RejectedRow) -> Iterable[str]:
-    return (row.reason, row.stage, row.detail[:QUESTION], row.original[:ORIGINAL])
 
 
 def _answer_texts(row: Answer) -> Iterable[str]:

@@ -8,8 +8,9 @@ import pytest
 from core.ledger import Entry, Ledger
 from core.recipe_file import load_recipe
 from core.run import Folder, Manifest, Run
-from stillhouse.gather import SAMPLES, _balance, _samples, gather
+from stillhouse.gather import _balance, gather
 from stillhouse.methods import recipe_model
+from stillhouse.run_reader import SAMPLES, samples
 from stillhouse.workflow import Workflow, plan_run, prices_of
 from tests.unit.test_command_line import stillhouse
 from tests.unit.test_recipe_file import RECIPE
@@ -63,15 +64,15 @@ def _manifest(run: Run) -> dict:
 
 @pytest.mark.parametrize("total", [0, 1, SAMPLES, SAMPLES + 1, 2 * SAMPLES - 1, 10 * SAMPLES + 7])
 def test_samples_are_spread_over_all_rows(total):
-    samples = _samples(list(range(total)))
-    assert samples.total == total
-    assert len(samples.rows) <= SAMPLES
-    assert len(samples.rows) >= min(total, SAMPLES // 2)
-    steps = {after - before for before, after in zip(samples.rows, samples.rows[1:], strict=False)}
+    found = samples(list(range(total)))
+    assert found.total == total
+    assert len(found.rows) <= SAMPLES
+    assert len(found.rows) >= min(total, SAMPLES // 2)
+    steps = {after - before for before, after in zip(found.rows, found.rows[1:], strict=False)}
     assert len(steps) <= 1
     if total:
-        assert samples.rows[0] == 0
-        assert samples.rows[-1] + max(steps, default=1) >= total
+        assert found.rows[0] == 0
+        assert found.rows[-1] + max(steps, default=1) >= total
 
 
 def test_the_balance_counts_the_scores_that_the_student_learned_from():

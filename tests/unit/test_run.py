@@ -51,7 +51,8 @@ def test_only_the_shards_of_the_manifest_are_read(run):
 
 def test_rejected_rows_are_kept_beside(run):
     stage = run.stage("clean", "w" * 12)
-    row = {"id": "x", "stage": "clean", "reason": "empty", "detail": "nothing", "original": "{}"}
+    row = {"id": "x", "stage": "clean", "teacher": None}
+    row |= {"reason": "empty", "detail": "nothing", "original": "{}"}
     stage.commit_shard("one", TABLE, pa.Table.from_pylist([row], schema=REJECTED))
     stage.commit_shard("two", TABLE, NONE_REJECTED)
     stage.commit(manifest("clean", ["one", "two"]))

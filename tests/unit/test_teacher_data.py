@@ -89,6 +89,10 @@ def test_two_teachers_answer_a_file_each_in_its_own_words(run, server):
     assert "$0.00400" in done.stdout
     assert "$0.0200" in done.stdout
     assert "1 not-json" in done.stdout
+    assert "2 teachers answered 150 of 150 questions for $0.0240." in done.stdout
+    assert "Report: " in done.stdout
+    page = (run.folder / "run" / "report.html").read_text()
+    assert "SAY WHY: ROW 0" in page
     assert not (run.folder / "run" / "logs" / "ray").exists(), "no Ray was started"
     again = run()
     assert "Everything was done already" in again.stdout
@@ -127,6 +131,12 @@ def test_a_teacher_that_is_down_leaves_the_other_to_finish(run, server):
     assert done.returncode == 2
     assert done.stderr.splitlines()[-3].startswith("teacher 'two'")
     assert "Traceback" not in done.stderr
+    # The report tells how far it is: `one` is asked twice about each row.
+    assert stillhouse("report", run.folder / "run").returncode == 0
+    twin = json.loads((run.folder / "run" / "report.json").read_text())
+    one, two = twin["teachers"]
+    assert (one["asked"], one["answered"], two["asked"], two["answered"]) == (120, 120, 60, 0)
+    assert "The run is not finished. Missing: ask." in twin["warnings"][0]
     server.behave = lambda number, body: said("fine")
     server.arrivals.clear()
     done = run()
@@ -151,17 +161,116 @@ def test_no_fuzzed_row_stops_a_run_and_each_is_answered_or_rejected(run, server)
     assert "no-field" in asked.rejected
 
 
-def test_a_recipe_without_a_student_has_no_report_and_nothing_to_serve(run, server):
+CURATE = [
+    "curate.field=question",
+    "curate.min_words=3",
+    "curate.max_words=12",
+    "curate.near_duplicates={}",
+    "curate.languages={wanted: [en]}",
+    "curate.evaluation={file: held.jsonl, field: headline, ngram: 4}",
+]
+
+
+def curated(*settings):
+    return [part for setting in [*CURATE, *settings] for part in ("--set", setting)]
+
+
+def test_nothing_is_asked_about_rows_that_curation_drops(run, server):
+    server.behave = lambda number, body: said("fine")
+    texts = {
+        "The city council voted to close the swimming pool this winter": None,
+        "the city council voted to close the swimming pool, this winter!": "duplicate",
+        "The city council voted to close the swimming pools this winter": "near-duplicate",
+        "Il governo annuncia una nuova legge sul lavoro": "language",
+        "Rates rise": "too-short",
+        "a word " * 10: "too-long",
+        "?!": "empty",
+        "They say the team wins the cup tomorrow": "contaminated",
+        "Half a pair \ud800 in a quite different text": None,
+    }
+    lines = [json.dumps({"text": text, "source": n}) for n, text in enumerate(texts)]
+    (run.folder / "rows.jsonl").write_text("\n".join([*lines, '{"other": 1}', '{"text": 2}']))
+    held = ['{"headline": "The team wins the cup"}', '{"headline": null}']
+    (run.folder / "held.jsonl").write_text("\n".join(held))
+    done = run("rows.jsonl", *curated())
+    assert done.returncode == 0, done.stderr
+    stage = stage_of(run.folder, "curate")
+    kept = [json.loads(row["fields"]) for row in stage.read().to_pylist()]
+    assert [row["question"] for row in kept] == [t for t, reason in texts.items() if not reason]
+    assert kept[0] == {"question": next(iter(texts)), "source": 0}, "other fields stay"
+    rejected = stage.read_rejected().to_pylist()
+    found = {}
+    for row in rejected:
+        assert row["stage"] == "curate"
+        fields = json.loads(json.loads(row["original"])["fields"])
+        found[fields.get("question")] = row["reason"]
+    expected = {text: reason for text, reason in texts.items() if reason}
+    assert found == {**expected, None: "no-field", 2: "no-field"}
+    contamination = stage.manifest().facts["contamination"]
+    assert list(contamination.values()) == [1]
+    prompts = {prompt_of(arrival.body) for arrival in server.arrivals}
+    assert len(server.arrivals) == 3 * 2
+    assert prompts == {f"{words}: {row['question']}" for words in ("Q", "Say why") for row in kept}
+
+
+def test_curation_that_changes_asks_only_about_what_is_new(run, server):
+    server.behave = lambda number, body: said("fine")
+    # The first 20 have three words, the others four.
+    texts = [f"row number {n}" if n < 20 else f"this is row {n}" for n in range(50)]
+    (run.folder / "rows.jsonl").write_text("\n".join(json.dumps({"text": t}) for t in texts))
+    some = ["--set", "curate={field: question, min_words: 4}"]
+    assert run("rows.jsonl", *some).returncode == 0
+    assert len(server.arrivals) == 3 * 30
+    more = run("rows.jsonl", "--update", "--set", "curate={field: question}")
+    assert more.returncode == 0, more.stderr
+    assert len(server.arrivals) == 3 * 50
+    assert stage_of(run.folder, "ask").manifest().rows == 150
+    fewer = run("rows.jsonl", "--update", *some)
+    assert fewer.returncode == 0, fewer.stderr
+    assert len(server.arrivals) == 3 * 50
+    assert stage_of(run.folder, "ask").manifest().rows == 90
+
+
+def test_evaluation_rows_without_a_text_are_an_error_before_anything_is_asked(run, server):
+    (run.folder / "rows.jsonl").write_text('{"text": "a row of a few words"}')
+    (run.folder / "held.jsonl").write_text('{"head": "The team wins the cup"}')
+    done = run("rows.jsonl", *curated())
+    assert done.returncode == 2, done.stderr
+    assert "no row of its file has a text under 'headline'" in done.stderr
+    (run.folder / "held.jsonl").unlink()
+    gone = run("rows.jsonl", *curated())
+    assert gone.returncode == 2, gone.stderr
+    assert "curate.evaluation.file" in gone.stderr
+    assert not server.arrivals
+
+
+def test_no_fuzzed_row_stops_curation_and_each_is_kept_or_rejected(run, server):
+    server.behave = lambda number, body: said("fine")
+    text = b"\n".join(fuzzed_lines(1_000, seed=1)).replace(b'"question"', b'"text"')
+    (run.folder / "rows.jsonl").write_bytes(text)
+    (run.folder / "held.jsonl").write_bytes(text.replace(b'"text"', b'"headline"')[:20_000])
+    done = run("rows.jsonl", *curated("curate.max_words=100000"), "--until", "curate")
+    assert done.returncode == 0, done.stderr
+    manifests = [stage_of(run.folder, name).manifest() for name in ("inputs", "curate")]
+    assert manifests[1].rows + sum(manifests[1].rejected.values()) == manifests[0].rows
+    assert manifests[1].rows > 10
+    assert {"duplicate", "contaminated", "no-field"} <= set(manifests[1].rejected)
+
+
+def stillhouse(command, folder):
+    return subprocess.run(
+        [sys.executable, "-m", "stillhouse.command_line", command, str(folder)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_recipe_without_a_student_has_nothing_to_serve(run, server):
     server.behave = lambda number, body: said("fine")
     (run.folder / "rows.jsonl").write_text('{"text": "row"}')
     assert run().returncode == 0
-    for command in ("report", "serve"):
-        done = subprocess.run(
-            [sys.executable, "-m", "stillhouse.command_line", command, str(run.folder / "run")],
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 2, done.stderr
-        assert "teacher data" in done.stderr
+    done = stillhouse("serve", run.folder / "run")
+    assert done.returncode == 2, done.stderr
+    assert "teacher data" in done.stderr

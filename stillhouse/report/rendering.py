@@ -1,0 +1,131 @@
+"""How a report becomes one HTML file that needs nothing else."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import islice, zip_longest
+from pathlib import Path
+from typing import Any, TypeVar
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from stillhouse.report import wording
+from stillhouse.report.data import RejectedRow, Samples
+from stillhouse.report.drawing import Figure
+from stillhouse.report.text import clean, shown, size
+
+HERE = Path(__file__).parent
+
+MOST_SAMPLES = 80
+"""Rows of one list on the page; the run has them all."""
+
+MOST_BYTES = 120_000
+"""Bytes of text of one list, so that the page can be mailed whatever the rows hold."""
+
+QUESTION, ORIGINAL, RECIPE = 600, 2_000, 60_000
+"""Characters that are shown of a question, a rejected row and a recipe."""
+
+WORDS, ANYTHING = 32, 300
+"""Characters that are shown of a short name in a list, and of any other text."""
+
+Row = TypeVar("Row")
+
+
+@dataclass(frozen=True)
+class Listed:
+    """The rows of a list that are on the page."""
+
+    total: int
+    rows: list[Any]
+
+
+def page(environment: Environment, template: str, **values: Any) -> str:
+    """Fill in a page's template; every page has `data`, with its provenance."""
+    return environment.get_template(template).render(
+        **values,
+        origin=values["data"].provenance,
+        limits={"question": QUESTION, "original": ORIGINAL, "recipe": RECIPE},
+        style=Markup((HERE / "page.css").read_text(encoding="utf-8")),  # noqa: S704, our own file
+    )
+
+
+def environment(currency: str) -> Environment:
+    """What turns the figures of all pages into words."""
+
+    def money(amount: float | None) -> str:
+        return wording.money(amount, currency)
+
+    made = Environment(
+        loader=FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_finalize,
+    )
+    made.filters.update(
+        between=wording.between,
+        count=wording.count,
+        date=wording.date,
+        days=wording.days,
+        figure=_figure_html,
+        money=money,
+        number=wording.number,
+        percent=wording.percent,
+        points=wording.signed_points,
+        requests=wording.requests,
+        shown=shown,
+        whole=wording.whole,
+        word=lambda text: cut(text, WORDS),
+    )
+    made.globals.update(inf=math.inf, plural=wording.plural, unknown=wording.UNKNOWN)
+    return made
+
+
+def _finalize(value: Any) -> Any:
+    """Every text that goes onto the page: without control characters, and not without end."""
+    if isinstance(value, str) and not isinstance(value, Markup):
+        return clean(cut(value, ANYTHING))
+    return value
+
+
+def cut(text: str, limit: int) -> str:
+    """The first characters of a text."""
+    return text if len(text) <= limit else text[:limit] + "…"
+
+
+def _figure_html(figure: Figure | None) -> Markup:
+    """Both drawings of a plot; the style sheet shows one. Nothing where there is no plot."""
+    if figure is None:
+        return Markup("")
+    drawing = Markup('<div class="plot {}" role="img" aria-label="{}">{}</div>')
+    # The drawings come from matplotlib, which escapes the labels in them.
+    wide, narrow = Markup(figure.wide), Markup(figure.narrow)  # noqa: S704
+    alt = clean(figure.alt)
+    return drawing.format("wide", alt, wide) + drawing.format("narrow", alt, narrow)
+
+
+def listed(
+    samples: Samples[Row], texts: Callable[[Row], Iterable[str]], group: Callable[[Row], str]
+) -> Listed:
+    """As many rows of a list as fit, the groups taking turns, so that none hides another."""
+    groups: dict[str, list[Row]] = {}
+    for row in samples.rows:
+        groups.setdefault(group(row), []).append(row)
+    turns = (row for turn in zip_longest(*groups.values()) for row in turn if row is not None)
+    rows: list[Row] = []
+    used = 0
+    for row in islice(turns, MOST_SAMPLES):
+        used += size(*texts(row))
+        if rows and used > MOST_BYTES:
+            break
+        rows.append(row)
+    return Listed(max(samples.total, len(rows)), rows)
+
+
+def rejected_texts(row: RejectedRow) -> Iterable[str]:
+    """What a rejected row shows."""
+    return (row.reason, row.stage, row.detail[:QUESTION], row.original[:ORIGINAL])

@@ -1,0 +1,195 @@
+"""What the report on teacher data shows, and nothing else; as `data.py` does for a student."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from core.ledger import Entry
+from stillhouse.report.data import Histogram, Price, Provenance, RejectedRow, Samples
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """How long a teacher's answers are, in tokens."""
+
+    histogram: Histogram
+    middle: int
+    """Half of the answers have at most so many."""
+    ninety: int
+    """Nine of ten have at most so many."""
+    longest: int
+
+
+@dataclass(frozen=True)
+class Logits:
+    """The likeliest tokens that were kept beside what a teacher wrote."""
+
+    tokens: int
+    """Written tokens that have them."""
+    alternatives: int
+    """Likeliest tokens over all of these."""
+    stored_bytes: int
+    """Of their columns in the Parquet files, compressed."""
+    plain_bytes: int
+    """Of the same numbers one after the other: 4 for a token, 6 for an alternative."""
+
+    @property
+    def stored_per_token(self) -> float:
+        """Bytes on disk for each written token."""
+        return self.stored_bytes / self.tokens
+
+    @property
+    def plain_per_token(self) -> float:
+        """The same before encoding and compression."""
+        return self.plain_bytes / self.tokens
+
+
+@dataclass(frozen=True)
+class TeacherWork:
+    """What one teacher was asked, and what became of it."""
+
+    name: str
+    model: str
+    samples: int
+    """Answers to each row."""
+    asked: int | None
+    """Questions: a row and the number of a sample. None where they are not planned yet."""
+    answered: int
+    rejected: dict[str, int]
+    """Questions without an answer that can be used, by reason."""
+    finishes: dict[str, int]
+    """Answers by how they ended: `stop`, or `length` where they were cut."""
+    used: Entry
+    """What the ledger has, added up."""
+    device: str
+    """Its kind; empty for an endpoint."""
+    devices: float
+    """What one engine holds of it; 0 for an endpoint."""
+    money: float | None
+    lengths: Lengths | None
+    """None where nothing is answered."""
+    logits: Logits | None
+    """None where the recipe keeps none."""
+
+    @property
+    def cut(self) -> int:
+        """Answers that ended because they may not be longer."""
+        return self.finishes.get("length", 0)
+
+    @property
+    def cached(self) -> float | None:
+        """Share of the prompt tokens that the prefix cache answered; None where there are none."""
+        return self.used.tokens_cached / self.used.tokens_in if self.used.tokens_in else None
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of one engine at work; for an endpoint, the time in which it was asked."""
+        return self.used.useful_seconds / self.devices if self.devices else self.used.wall_seconds
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """Written tokens a second of `seconds`; None where nothing has worked."""
+        return self.used.tokens_out / self.seconds if self.seconds else None
+
+    @property
+    def answers_per_second(self) -> float | None:
+        """Answers a second of `seconds`."""
+        return self.answered / self.seconds if self.seconds else None
+
+    @property
+    def per_thousand(self) -> float | None:
+        """Money for a thousand answers."""
+        known = self.money is not None and self.answered
+        return 1000 * self.money / self.answered if known and self.money is not None else None
+
+
+@dataclass(frozen=True)
+class InputStep:
+    """A stage that rows pass before anybody is asked about them."""
+
+    stage: str
+    kept: int
+    rejected: dict[str, int]
+    """By reason."""
+
+
+@dataclass(frozen=True)
+class AnswerText:
+    """One answer."""
+
+    sample: int
+    text: str
+    finish: str
+    tokens: int
+    """That were written."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What one teacher made of a row."""
+
+    teacher: str
+    prompt: str | None
+    """As it was filled in; None where the row's fields do not fit it."""
+    answers: list[AnswerText]
+    """By sample."""
+    rejections: list[str]
+    """Reason and detail of each question without an answer."""
+
+
+@dataclass(frozen=True)
+class AskedRow:
+    """An input row with what all teachers made of it."""
+
+    id: str
+    fields: dict[str, str]
+    asked: list[Asked]
+
+
+@dataclass(frozen=True)
+class TeacherDataReport:
+    """A whole report."""
+
+    name: str
+    """Of the recipe."""
+    method: str
+    warnings: list[str]
+    """Sentences that a reader must know before trusting the figures."""
+    currency: str
+    """ISO 4217 code."""
+    prices: list[Price]
+    steps: list[InputStep]
+    """In the order of the run."""
+    teachers: list[TeacherWork]
+    """In the recipe's order."""
+    total: Entry
+    """All that was used for the run as its recipe now is."""
+    money: float | None
+    """What that cost."""
+    rejected: Samples[RejectedRow]
+    """Some of every stage, teacher and reason."""
+    rows: Samples[AskedRow]
+    provenance: Provenance
+
+    @property
+    def asked(self) -> int | None:
+        """Questions to all teachers together."""
+        every = [teacher.asked for teacher in self.teachers]
+        known = [asked for asked in every if asked is not None]
+        return sum(known) if len(known) == len(every) else None
+
+    @property
+    def answered(self) -> int:
+        """Answers of all teachers together."""
+        return sum(teacher.answered for teacher in self.teachers)
+
+    @property
+    def rejected_by_reason(self) -> dict[str, int]:
+        """Of all stages and teachers together, most frequent first."""
+        counts: dict[str, int] = {}
+        every = [step.rejected for step in self.steps]
+        every += [teacher.rejected for teacher in self.teachers]
+        for rejected in every:
+            for reason, number in rejected.items():
+                counts[reason] = counts.get(reason, 0) + number
+        return dict(sorted(counts.items(), key=lambda pair: -pair[1]))

@@ -1,0 +1,100 @@
+"""The page on teacher data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import chain
+from typing import Any
+
+from stillhouse.report import figures, wording
+from stillhouse.report.answered import answered
+from stillhouse.report.rendering import (
+    QUESTION,
+    WORDS,
+    cut,
+    environment,
+    listed,
+    page,
+    rejected_texts,
+)
+from stillhouse.report.teacher_data import AskedRow, TeacherDataReport
+
+CONTENTS = ["Cost", "Answers", "Rejected", "Rows", "Provenance"]
+
+MOST_HISTOGRAMS = 8
+"""Teachers whose lengths are drawn."""
+
+ANSWER = 1_500
+"""Characters that are shown of an answer and of a prompt."""
+
+
+def render_teacher_data(data: TeacherDataReport) -> str:
+    """The report as one self-contained HTML document."""
+    return page(
+        environment(data.currency),
+        "teacher_data.html.j2",
+        data=data,
+        verdict=answered(data),
+        contents=CONTENTS,
+        teachers=_priced(data),
+        time=_time(data),
+        held=data.total.device_seconds > 0,
+        figures={
+            "seconds": figures.device_seconds(
+                "seconds", [(teacher.name, teacher.used) for teacher in data.teachers]
+            ),
+            "lengths": [
+                (
+                    teacher,
+                    teacher.lengths
+                    and figures.lengths(
+                        number, cut(teacher.name, WORDS), teacher.lengths.histogram
+                    ),
+                )
+                for number, teacher in enumerate(data.teachers[:MOST_HISTOGRAMS])
+            ],
+        },
+        has_logits=any(teacher.logits for teacher in data.teachers),
+        rejections=_rejections(data),
+        rejected=listed(data.rejected, rejected_texts, lambda row: row.reason),
+        rows=listed(data.rows, _texts, fate),
+        fate=fate,
+        longest_answer=ANSWER,
+    )
+
+
+def fate(row: AskedRow) -> str:
+    """Under which word a row is found on the page."""
+    if any(asked.rejections for asked in row.asked):
+        return "with a rejected answer"
+    if any(answer.finish == "length" for asked in row.asked for answer in asked.answers):
+        return "with a cut answer"
+    return "answered in full"
+
+
+def _priced(data: TeacherDataReport) -> list[tuple[Any, str]]:
+    """The teachers, each with its money in the words of one column."""
+    column = wording.money_column([t.money for t in data.teachers], data.currency)
+    return list(zip(data.teachers, column, strict=True))
+
+
+def _time(data: TeacherDataReport) -> dict[str, Any]:
+    """In what device-time is told: seconds of a small run, hours of a large one."""
+    large = data.total.device_seconds >= 7200
+    return {"unit": "hours", "seconds": 3600} if large else {"unit": "seconds", "seconds": 1}
+
+
+def _rejections(data: TeacherDataReport) -> list[tuple[str, str, str, int]]:
+    """Stage, teacher, reason and number of rejected rows, most frequent first."""
+    found = [("ask", t.name, *pair) for t in data.teachers for pair in t.rejected.items()]
+    found += [(step.stage, "", *pair) for step in data.steps for pair in step.rejected.items()]
+    return sorted(found, key=lambda row: -row[3])
+
+
+def _texts(row: AskedRow) -> Iterable[str]:
+    for text in chain(row.fields, row.fields.values()):
+        yield text[:QUESTION]
+    for asked in row.asked:
+        yield (asked.prompt or "")[:ANSWER]
+        yield from (text[:QUESTION] for text in asked.rejections)
+        yield from (answer.text[:ANSWER] for answer in asked.answers)

