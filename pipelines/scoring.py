@@ -87,10 +87,13 @@ def content_free_offsets(prompts: FewshotPrompts, engine: Engine, orders: int) -
         await engine.disconnect()
         failed = next((failed for _, failed in answers if failed), None)
         if failed is not None:
+            mend = "Use fewer or shorter examples, or raise engine.max_model_len."
+            if failed.reason != "too-long":
+                mend = "It must score inputs without content too: 'N/A', '[MASK]' and an empty one."
             raise WorkError(
                 "task.examples",
                 f"the teacher cannot score with these examples: {failed.error}.",
-                "Use fewer or shorter examples, or raise engine.max_model_len.",
+                mend,
             )
         logprobs = [np.mean([s.logprobs for s in scores], axis=0) for scores, _ in answers]
         mean: np.ndarray = np.logaddexp.reduce(logprobs) - np.log(len(logprobs))
@@ -126,7 +129,7 @@ def score(context: StageContext) -> StageResult:
         "task": recipe.task.model_dump(exclude={"examples", "evaluation"}),
         "examples": [row["id"] for row in examples],
         "prompt": prompt_version(f"{FOLDER}/score_choice.j2"),
-        "model": teacher_revision(recipe.teachers[teacher]),
+        "model": teacher_revision(teacher, context.recipe),
         "orders": orders,
     }
     result = run_shards(

@@ -49,7 +49,7 @@ def needs_ray(stage: Stage, recipe: Recipe) -> bool:
 
 
 def teacher_resources(teacher: AnyTeacher) -> dict[str, float]:
-    """Ray resources of a teacher's engines at their least number; endpoints hold none."""
+    """Ray resources of a teacher's engines at their least number; without engines, none."""
     if isinstance(teacher, Teacher):
         return resources(teacher.device, teacher.replica_bounds.min)
     return {}
@@ -85,10 +85,12 @@ def fingerprint(
     }
     made_from["models"] = {name: model_revision(name) for name in stage.models}
     for name in stage.teachers:
-        teacher = loaded.recipe.teachers[name]
-        made_from["models"][teacher.model] = teacher_revision(teacher)
+        teacher, revision = loaded.recipe.teachers[name], teacher_revision(name, loaded)
         if isinstance(teacher, Teacher):
+            made_from["models"][teacher.model] = revision
             made_from.setdefault("engines", {})[name] = teacher.engine
+        else:  # by its own name: two endpoints, or two recordings, may be of one model
+            made_from.setdefault("teachers", {})[name] = revision
     work = content_id(stage.run, made_from)
     growing = {role: known[name].whole for role, name in stage.growing.items()}
     return Fingerprint(

@@ -12,7 +12,14 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from core.recipe import Curate, LoadedRecipe, Name, Section, StudentRecipe
+from core.recipe import (
+    Curate,
+    LoadedRecipe,
+    Name,
+    RecordedTeacher,
+    Section,
+    StudentRecipe,
+)
 from core.stage import StageContext, StageResult
 from stillhouse.stages import Stage, resources
 
@@ -89,6 +96,16 @@ class FewshotMcqaRecipe(StudentRecipe):
             if name not in self.teachers:
                 known = ", ".join(self.teachers)
                 raise ValueError(f"{section}.teacher is '{name}', but teachers has: {known}")
+        return self
+
+    @model_validator(mode="after")
+    def _writer_writes(self) -> Self:
+        name = self.generate.teacher
+        recorded = isinstance(self.teachers[name], RecordedTeacher)
+        if recorded:
+            raise ValueError(
+                f"generate.teacher is '{name}', whose answers are recorded: it writes nothing new"
+            )
         return self
 
 
@@ -207,6 +224,8 @@ def stages(loaded: LoadedRecipe) -> list[Stage]:
                     inputs={"student": f"train-{name}{suffix}", "rows": "evaluation"},
                 ),
             ]
+        if isinstance(recipe.teachers[score.teacher], RecordedTeacher):
+            continue  # nobody serves it: what a look-up takes says nothing about the teacher
         layout.append(
             Stage(
                 name=f"compare-{name}",
