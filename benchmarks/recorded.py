@@ -1,8 +1,8 @@
 """What looking up a recorded answer costs, and what the index of its records takes.
 
-    python benchmarks/recorded.py                                200,000 questions of as many records
-    python benchmarks/recorded.py --records 10000000             of ten million records
-    python benchmarks/recorded.py --shard-rows 64                in the shards of a default recipe
+    python benchmarks/recorded.py                       200,000 rows, each of a record of its own
+    python benchmarks/recorded.py --records 10000000    among ten million records
+    python benchmarks/recorded.py --shard-rows 64       in the shards of a default recipe
 
 A stage of method `teacher_data` is planned, answered by a recorded teacher and committed, as
 `stillhouse run` does it, without Ray. Prints one line.
@@ -23,7 +23,6 @@ from typing import Any
 
 from bare_stage import ROOT, bare_stage
 
-from core.identity import content_id
 from core.recipe import RecordColumns, RecordedTeacher
 from core.teacher import Sampling
 from pipelines.asking import AskTeacher
@@ -31,22 +30,24 @@ from pipelines.recorded import RecordedAnswers
 from pipelines.shards import Lane, run_shards
 
 QUESTION = "Question {}: which of these does a person who is late for work need most?"
-ANSWER = "The answer must be something that saves time. Of the above choices, only {} does so. " * 4
+ANSWER = "The answer must be something that saves time. Of the above choices, only {} does. "
 
 
 def write_records(file: Path, records: int) -> None:
     """Records of some 450 bytes, each of a prompt of its own."""
     with file.open("w") as stream:
         for number in range(records):
-            row = {"question": QUESTION.format(number), "rationale": ANSWER.format(number)}
+            row = {"question": QUESTION.format(number), "rationale": ANSWER.format(number) * 4}
             stream.write(json.dumps(row) + "\n")
 
 
 def plan(rows: int, records: int) -> Iterator[dict[str, Any]]:
     """Planned rows as `pipelines.asking` lays them out, of records in no order."""
-    for row, number in enumerate(random.Random(0).sample(range(records), rows)):
+    shuffled = random.Random(0).sample(range(records), rows)  # noqa: S311, no secret
+    for row, number in enumerate(shuffled):
         fields = json.dumps({"question": QUESTION.format(number)})
-        yield {"id": content_id(row), "item": content_id(number), "sample": 0, "fields": fields}
+        row_id = row.to_bytes(16, "big").hex()
+        yield {"id": row_id, "item": row_id, "sample": 0, "fields": fields}
 
 
 def main() -> int:
@@ -72,15 +73,16 @@ def main() -> int:
         index_seconds, index_mib = time.monotonic() - began, _peak_mib() - before
         context = bare_stage(Path(folder), engine, options.shard_rows)
         work = AskTeacher(engine, "{{ question }}", Sampling(max_tokens=1), seeded=False)
-        began = time.monotonic()
+        began, busy = time.monotonic(), time.process_time()
         result = run_shards(context, [Lane(engine, plan(options.rows, records), work)])
-        seconds = time.monotonic() - began
+        seconds, busy = time.monotonic() - began, time.process_time() - busy
         engine.close()
     assert result.rows == options.rows, result
     print(
         f"{options.rows:,} rows of {records:,} records, {options.shard_rows} a shard: "
-        f"{options.rows / seconds:,.0f} rows/s; the index took {index_seconds:.1f} s "
-        f"({records / index_seconds:,.0f} records/s), and at its peak {index_mib:,.0f} MiB of memory"
+        f"{options.rows / seconds:,.0f} rows/s, a row {busy / options.rows * 1e6:.0f} us of "
+        f"processor time; the index took {index_seconds:.1f} s "
+        f"({records / index_seconds:,.0f} records/s) and {index_mib:,.0f} MiB of memory at its peak"
     )
     return 0
 

@@ -146,7 +146,7 @@ class Engine(Protocol):
 
     @property
     def device(self) -> Device | None:
-        """What one replica holds; None where tokens are paid and no device."""
+        """What one replica holds; None where tokens are paid, or nothing."""
         ...
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from hashlib import blake2b
 from typing import Any
@@ -54,11 +54,13 @@ class AskTeacher:
             "sample": row["sample"],
             "text": answer.text,
             "finish": answer.finish,
-            "usage": asdict(answer.usage),
+            "usage": vars(answer.usage),
             **_flat(answer.top),
         }
 
     def _sampling(self, row: Row) -> Sampling:
+        if not self.seeded and not row["sample"]:
+            return self.sampling  # as most rows want it: a copy would cost as much as a look-up
         seed = int(row["id"][:8], 16) if self.seeded else None
         return replace(self.sampling, seed=seed, number=row["sample"])
 
