@@ -25,7 +25,8 @@ class Entry:
     attempt: str
     """One process's try; a resumed run has several for a stage."""
     device: str
-    """Its kind, as the price book names it; empty for an endpoint, which is paid by the token."""
+    """Its kind, as the price book names it; empty for an endpoint, which is paid by the token, and
+    for recorded answers, which use neither."""
     model: str = ""
     """The teacher's or student's model."""
     teacher: str = ""

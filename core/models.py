@@ -11,8 +11,8 @@ from pathlib import Path
 from pyarrow import fs
 
 from core.errors import UseError, WorkError
-from core.identity import content_id, folder_digest
-from core.recipe import AnyTeacher, EndpointTeacher
+from core.identity import content_id, file_digest, folder_digest
+from core.recipe import EndpointTeacher, LoadedRecipe, RecordedTeacher
 from core.run import explain_write, open_url
 
 EMBEDDED = "embedded://"
@@ -106,14 +106,32 @@ def model_revision(name: str) -> str:
     return folder_digest(model_folder(name))
 
 
-def teacher_revision(teacher: AnyTeacher) -> str:
-    """What a row's id says about who answered it: a model's files, or an endpoint's model."""
+def teacher_revision(name: str, loaded: LoadedRecipe) -> str:
+    """What a row's id says about who answered it.
+
+    Of a model its files, of an endpoint its address and model, of recorded answers the files that
+    hold them and how they are read.
+
+    Args:
+        name: The teacher's name in the recipe.
+        loaded: The recipe.
+    """
+    teacher = loaded.recipe.teachers[name]
     if isinstance(teacher, EndpointTeacher):
         return content_id(teacher.base_url, teacher.api, teacher.model)
+    if isinstance(teacher, RecordedTeacher):
+        digests = [_record_digest(loaded.path(file)) for file in teacher.files]
+        return content_id(teacher.columns.model_dump(), digests)
     revision = model_revision(teacher.model)
     if teacher.adapter is None:
         return revision
     return content_id(revision, model_revision(teacher.adapter))
+
+
+@functools.cache
+def _record_digest(file: Path) -> str:
+    """A file's digest, asked for once a process as a model's is: such a file may be large."""
+    return file_digest(file)
 
 
 def _fetch_folder(url: str) -> Path:

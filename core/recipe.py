@@ -195,6 +195,49 @@ class EndpointTeacher(Section):
         return self
 
 
+class RecordColumns(Section):
+    """What the fields of a recorded answer are called in its files."""
+
+    prompt: str = "prompt"
+    """Column with what was asked: text, or a whole number such as an id. A record answers the
+    prompt that is equal to it, blanks around either aside."""
+    text: str | None = "text"
+    """Column with what was answered; null where the files hold scores of labels alone."""
+    tokens_in: str | None = None
+    """Column with the prompt's tokens; unknown if absent."""
+    tokens_out: str | None = None
+    """Column with the answer's tokens; unknown if absent."""
+    labels: str | None = None
+    """Column with an object of natural-log probabilities by label; if absent, this teacher cannot
+    score."""
+
+    @model_validator(mode="after")
+    def _hold_an_answer(self) -> Self:
+        if self.text is None and self.labels is None:
+            raise ValueError("neither text nor labels has a column: there is no answer in it")
+        return self
+
+
+class RecordedTeacher(Section):
+    """A model whose answers somebody has already, in files: nothing is asked, and nothing paid."""
+
+    backend: Literal["recorded"]
+    """Where its answers come from."""
+    model: str = Field(min_length=1)
+    """The model that answered, as reports call it."""
+    files: list[str] = Field(min_length=1)
+    """JSONL and Parquet files beside the recipe, with a record for every answer. Records of one
+    prompt are its samples, in the order of the files and of their rows."""
+    columns: RecordColumns = RecordColumns()
+    """The files' name of a field, by ours."""
+
+    @model_validator(mode="after")
+    def _files_differ(self) -> Self:
+        if len(set(self.files)) < len(self.files):
+            raise ValueError("files has a file twice: each record would count as two samples")
+        return self
+
+
 def _backend(teacher: Any) -> str:
     """Which kind of teacher a section is; vLLM where it does not say."""
     if isinstance(teacher, dict):
@@ -203,7 +246,9 @@ def _backend(teacher: Any) -> str:
 
 
 AnyTeacher = Annotated[
-    Annotated[Teacher, Tag("vllm")] | Annotated[EndpointTeacher, Tag("openai")],
+    Annotated[Teacher, Tag("vllm")]
+    | Annotated[EndpointTeacher, Tag("openai")]
+    | Annotated[RecordedTeacher, Tag("recorded")],
     Discriminator(_backend),
 ]
 """A teacher of any kind; `backend` says which."""
@@ -366,7 +411,12 @@ class Recipe(Section):
 
     def files(self) -> dict[str, str]:
         """Input files that the recipe names, by the dotted key that names them."""
-        return {} if self.prices is None else {"prices": self.prices}
+        found = {} if self.prices is None else {"prices": self.prices}
+        for name, teacher in self.teachers.items():
+            if isinstance(teacher, RecordedTeacher):
+                keys = (f"teachers.{name}.files.{n}" for n in range(len(teacher.files)))
+                found.update(zip(keys, teacher.files, strict=True))
+        return found
 
 
 class StudentRecipe(Recipe):

@@ -30,12 +30,14 @@ TASK = pa.schema(
 USAGE = pa.struct(
     [
         _required("requests", pa.int32()),
-        _required("tokens_in", pa.int32()),  # prompt tokens, cached ones included
-        _required("tokens_cached", pa.int32()),  # prompt tokens that the prefix cache answered
-        _required("tokens_out", pa.int32()),
+        pa.field("tokens_in", pa.int32()),  # prompt tokens, cached ones included
+        pa.field("tokens_cached", pa.int32()),  # prompt tokens that the prefix cache answered
+        pa.field("tokens_out", pa.int32()),
     ]
 )
-"""What a row cost its teacher, counted by the engine."""
+"""What a row cost its teacher, counted by the engine; of a recorded answer what its record says,
+and null where it does not. The ledger has what was used for this run: of recorded answers nothing.
+"""
 
 GENERATED = pa.schema(
     [
@@ -65,7 +67,7 @@ ANSWERED = pa.schema(
         _required("teacher", pa.string()),
         _required("sample", pa.int32()),  # number of the answer to the same question, from 0
         _required("text", pa.string()),
-        _required("finish", pa.string()),  # stop, or length where it was cut
+        _required("finish", pa.string()),  # stop, length where it was cut, recorded if unknown
         _required("usage", USAGE),
         # With `top_logprobs: k`, for T tokens: what was written [T], the likeliest tokens at each
         # place [T*k] in falling order, and their natural-log probabilities over the whole

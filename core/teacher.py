@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -30,24 +30,40 @@ class Sampling:
     """The prompt is what a user says: the model's chat template goes around it."""
     system: str = ""
     """What stands before the conversation, in a chat."""
+    number: int = 0
+    """Which of several completions of one prompt is wanted, from 0. It tells recorded answers
+    apart; a teacher that draws its answers does not look at it."""
+
+    def parts(self) -> dict[str, Any]:
+        """What all completions of a prompt have in common: part of a row's id."""
+        return {name: value for name, value in asdict(self).items() if name != "number"}
 
 
 @dataclass(frozen=True)
 class Usage:
-    """Tokens and requests, as counted by the engine."""
+    """Tokens and requests, as counted by the engine; None where nobody has counted."""
 
     requests: int = 0
-    tokens_in: int = 0
-    tokens_cached: int = 0
-    tokens_out: int = 0
+    tokens_in: int | None = 0
+    tokens_cached: int | None = 0
+    tokens_out: int | None = 0
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(
             self.requests + other.requests,
-            self.tokens_in + other.tokens_in,
-            self.tokens_cached + other.tokens_cached,
-            self.tokens_out + other.tokens_out,
+            _sum(self.tokens_in, other.tokens_in),
+            _sum(self.tokens_cached, other.tokens_cached),
+            _sum(self.tokens_out, other.tokens_out),
         )
+
+    @property
+    def tokens(self) -> int:
+        """Prompt and generated tokens together, as far as somebody has counted them."""
+        return (self.tokens_in or 0) + (self.tokens_out or 0)
+
+
+def _sum(one: int | None, other: int | None) -> int | None:
+    return None if one is None or other is None else one + other
 
 
 @dataclass(frozen=True)
@@ -57,7 +73,7 @@ class Completion:
     text: str
     usage: Usage
     finish: str
-    """`stop`, `length`, or `error`."""
+    """`stop`, `length`, `error`, or `recorded` where nobody knows which of the first two."""
     error: str = ""
     reason: str = "too-long"
     """Of an error: the word under which the row is rejected."""
@@ -130,7 +146,7 @@ class Engine(Protocol):
 
     @property
     def device(self) -> Device | None:
-        """What one replica holds; None where tokens are paid and no device."""
+        """What one replica holds; None where tokens are paid, or nothing."""
         ...
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from hashlib import blake2b
 from typing import Any
@@ -54,14 +54,15 @@ class AskTeacher:
             "sample": row["sample"],
             "text": answer.text,
             "finish": answer.finish,
-            "usage": asdict(answer.usage),
+            "usage": vars(answer.usage),
             **_flat(answer.top),
         }
 
     def _sampling(self, row: Row) -> Sampling:
-        if not self.seeded:
-            return self.sampling
-        return Sampling(**{**vars(self.sampling), "seed": int(row["id"][:8], 16)})
+        if not self.seeded and not row["sample"]:
+            return self.sampling  # as most rows want it: a copy would cost as much as a look-up
+        seed = int(row["id"][:8], 16) if self.seeded else None
+        return replace(self.sampling, seed=seed, number=row["sample"])
 
 
 def _flat(top: TopTokens | None) -> dict[str, Any]:
@@ -107,17 +108,16 @@ def ask(context: StageContext) -> StageResult:
     Settings: `ask`, by teacher: `prompt`, `seeded`, `sampling`; `samples`, by teacher.
     Inputs: `inputs`, input rows.
     """
-    recipe = context.recipe.recipe
     lanes = []
     for name, settings in context.settings["ask"].items():
         engine = context.engine(name)
         sampling = Sampling(**{**settings["sampling"], "stop": tuple(settings["sampling"]["stop"])})
         parts = {
             "prompt": settings["prompt"],
-            "model": teacher_revision(recipe.teachers[name]),
+            "model": teacher_revision(name, context.recipe),
             "teacher": name,
-            "sampling": asdict(sampling),
-            "seed": recipe.seed,
+            "sampling": sampling.parts(),
+            "seed": context.recipe.recipe.seed,
         }
         plan = plan_questions(context.inputs["inputs"], context.settings["samples"][name], parts)
         work = AskTeacher(engine, settings["prompt"], sampling, settings["seeded"])

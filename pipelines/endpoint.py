@@ -358,7 +358,7 @@ class Endpoint:
             used = answer.usage
             self._usage += used
             self._answered_at = time.monotonic()
-            connection.line.correct(tokens, used.tokens_in + used.tokens_out)
+            connection.line.correct(tokens, used.tokens)
             return answer
         said = read_error(content, connection.key)
         if status in RETRY_STATUSES or status >= 500:

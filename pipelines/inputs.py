@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from core.errors import UseError
 from core.identity import content_id
 from core.rows import INPUT
 from core.stage import Progress, StageContext, StageResult
+from pipelines.row_files import file_rows
 from pipelines.row_work import Rejection, Row, rejected_table
-from pipelines.tasks import json_lines, storable
+from pipelines.tasks import storable
 
 SHARD_ROWS = 10_000
 """Rows of the file that are held in memory at once."""
@@ -38,7 +36,7 @@ def read_inputs(context: StageContext) -> StageResult:
     """
     file = context.recipe.path(context.settings["file"])
     names = {theirs: ours for ours, theirs in context.settings["columns"].items()}
-    found = _parquet_rows(file) if file.suffix == ".parquet" else _json_rows(file)
+    found = file_rows(file)
     keys: list[str] = []
     kept, reasons, first = 0, dict[str, int](), ""
     for number, batch in enumerate(iter(lambda: list(itertools.islice(found, SHARD_ROWS)), [])):
@@ -64,26 +62,6 @@ def read_inputs(context: StageContext) -> StageResult:
             'Each row must be an object of fields, such as {"question": "..."}.',
         )
     return StageResult(keys, kept, reasons)
-
-
-def _json_rows(file: Path) -> Iterator[tuple[int, Any]]:
-    for number, line in json_lines(file):
-        try:
-            yield number, json.loads(line.decode("utf-8"))
-        except UnicodeDecodeError:
-            yield number, Rejection("not-utf8", f"line {number} is not UTF-8 text", repr(line))
-        except (ValueError, RecursionError):
-            detail = f"line {number} is not JSON that can be read"
-            yield number, Rejection("not-json", detail, line.decode())
-
-
-def _parquet_rows(file: Path) -> Iterator[tuple[int, Any]]:
-    try:
-        batches = pq.ParquetFile(file).iter_batches(batch_size=SHARD_ROWS)
-        rows = (row for batch in batches for row in batch.to_pylist())
-        yield from enumerate(rows, start=1)
-    except pa.ArrowInvalid as error:
-        raise UseError(str(file), f"this is not a Parquet file: {error}.", "Check it.") from None
 
 
 def _check(row: Any, number: int, names: dict[str, str]) -> Row | Rejection:

@@ -93,10 +93,13 @@ def content_free_offsets(prompts: LabelPrompts, engine: Engine, choices: list[st
     scores = asyncio.run(ask())
     failed = next((s for s in scores if s.error), None)
     if failed is not None:
+        mend = "Use fewer or shorter examples, or raise engine.max_model_len."
+        if failed.reason != "too-long":
+            mend = "It must score inputs without content too: 'N/A', '[MASK]' and an empty one."
         raise WorkError(
             "task.examples",
             f"the teacher cannot score with these examples: {failed.error}.",
-            "Use fewer or shorter examples, or raise engine.max_model_len.",
+            mend,
         )
     return log_mean([s.logprobs for s in scores])
 
@@ -136,7 +139,7 @@ def score(context: StageContext) -> StageResult:
         "task": recipe.task.model_dump(exclude={"examples", "evaluation"}),
         "examples": [row["id"] for row in examples],
         "prompt": prompt_version(prompts.file),
-        "model": teacher_revision(recipe.teachers[teacher]),
+        "model": teacher_revision(teacher, context.recipe),
         "orders": orders,
     }
     if permutations is not None:

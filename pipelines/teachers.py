@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from core.models import adapter_folder, model_folder
-from core.recipe import EndpointTeacher, LoadedRecipe
+from core.recipe import EndpointTeacher, LoadedRecipe, RecordedTeacher
 from core.teacher import Engine
 
 
 def open_teacher(name: str, loaded: LoadedRecipe, logs: Path) -> Engine:
-    """Start a teacher's engines, or check what its endpoint needs.
+    """Start a teacher's engines, check what its endpoint needs, or read its recorded answers.
 
     Args:
         name: The teacher's name in the recipe.
@@ -27,6 +27,10 @@ def open_teacher(name: str, loaded: LoadedRecipe, logs: Path) -> Engine:
         endpoint = Endpoint(name, teacher)
         endpoint.check()
         return endpoint
+    if isinstance(teacher, RecordedTeacher):
+        from pipelines.recorded import RecordedAnswers
+
+        return RecordedAnswers(name, teacher, [loaded.path(file) for file in teacher.files])
     from pipelines.engine_pool import start_engines  # Ray takes seconds to load
 
     return start_engines(

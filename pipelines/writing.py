@@ -126,8 +126,8 @@ def write_items(context: StageContext) -> StageResult:
         "task": recipe.task.model_dump(exclude={"examples", "evaluation"}),
         "examples": [row["id"] for row in examples],
         "prompt": prompt_version(f"{FOLDER}/{template}"),
-        "model": teacher_revision(recipe.teachers[teacher]),
-        "sampling": asdict(sampling),
+        "model": teacher_revision(teacher, context.recipe),
+        "sampling": sampling.parts(),
         "seed": recipe.seed,
     }
     engine = context.engine(teacher)

@@ -206,9 +206,7 @@ def _usage(answers: list[Answer]) -> TokenUsage | None:
     if not counted:
         return None
     total = sum(counted, Usage())
-    return TokenUsage(
-        tokens_in=total.tokens_in, tokens_cached=total.tokens_cached, tokens_out=total.tokens_out
-    )
+    return TokenUsage(**{name: getattr(total, name) for name in TokenUsage.model_fields})
 
 
 async def _explain(_: Request, error: Exception) -> JSONResponse:

@@ -104,6 +104,7 @@ def provenance(reader: RunReader, students: dict[str, str]) -> report.Provenance
     manifests = [reader.manifest(s.name) for s in reader.layout if s.name in reader.finished]
     # Not asked of the models again: a run is read where they are gone, and they may have changed.
     revisions = {name: r for m in manifests for name, r in m.made_from["models"].items()}
+    by_teacher = {name: r for m in manifests for name, r in m.made_from["teachers"].items()}
     return report.Provenance(
         run=reader.run.folder.location,
         recipe=reader.run.folder.read("recipe.yaml").decode(),
@@ -112,8 +113,14 @@ def provenance(reader: RunReader, students: dict[str, str]) -> report.Provenance
             for m in manifests
         ],
         models=[
-            *(_model(name, "teacher", t.model, revisions) for name, t in teachers.items()),
-            *(_model(name, "student", model, revisions) for name, model in students.items()),
+            *(
+                _model(name, "teacher", t.model, by_teacher.get(name))
+                for name, t in teachers.items()
+            ),
+            *(
+                _model(name, "student", model, revisions.get(model))
+                for name, model in students.items()
+            ),
         ],
         packages=dict(_versions()),
         machine={"cores": str(os.cpu_count()), "system": platform.platform()},
@@ -122,13 +129,13 @@ def provenance(reader: RunReader, students: dict[str, str]) -> report.Provenance
     )
 
 
-def _model(name: str, role: Any, source: str, revisions: dict[str, str]) -> report.Model:
+def _model(name: str, role: Any, source: str, revision: str | None) -> report.Model:
     embedded = EMBEDDED_MODELS.get(source.removeprefix(EMBEDDED))
     return report.Model(
         name=name,
         role=role,
         model=source,
-        revision=revisions.get(source),
+        revision=revision,
         licence=embedded.licence if embedded and source.startswith(EMBEDDED) else None,
     )
 

@@ -52,7 +52,7 @@ def needs_ray(stage: Stage, recipe: Recipe) -> bool:
 
 
 def teacher_resources(teacher: AnyTeacher) -> dict[str, float]:
-    """Ray resources of a teacher's engines at their least number; endpoints hold none."""
+    """Ray resources of a teacher's engines at their least number; without engines, none."""
     if isinstance(teacher, Teacher):
         return resources(teacher.device, teacher.replica_bounds.min)
     return {}
@@ -87,11 +87,13 @@ def fingerprint(
         "also": stage.made_from,
     }
     made_from["models"] = {name: model_revision(name) for name in stage.models}
-    for name in stage.teachers:
-        teacher = loaded.recipe.teachers[name]
-        made_from["models"][teacher.model] = teacher_revision(teacher)
-        if isinstance(teacher, Teacher):
-            made_from.setdefault("engines", {})[name] = teacher.engine
+    # By their own names: two endpoints, recordings or adapters may be of one model.
+    made_from["teachers"] = {name: teacher_revision(name, loaded) for name in stage.teachers}
+    made_from["engines"] = {
+        name: teacher.engine
+        for name in stage.teachers
+        if isinstance(teacher := loaded.recipe.teachers[name], Teacher)
+    }
     work = content_id(stage.run, made_from)
     growing = {role: known[name].whole for role, name in stage.growing.items()}
     return Fingerprint(

@@ -12,7 +12,14 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from core.recipe import Curate, LoadedRecipe, Name, Section, StudentRecipe
+from core.recipe import (
+    Curate,
+    LoadedRecipe,
+    Name,
+    RecordedTeacher,
+    Section,
+    StudentRecipe,
+)
 from core.stage import StageContext, StageResult
 from pipelines.permutations import LETTERS, most_permutations
 from stillhouse.stages import Stage, resources
@@ -115,6 +122,16 @@ class FewshotMcqaRecipe(StudentRecipe):
             raise ValueError(
                 f"score.permutations is {self.score.permutations}, but {choices} choices are "
                 f"shown in {most} ways at most: their rotations, and those of their reverse"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _writer_writes(self) -> Self:
+        name = self.generate.teacher
+        recorded = isinstance(self.teachers[name], RecordedTeacher)
+        if recorded:
+            raise ValueError(
+                f"generate.teacher is '{name}', whose answers are recorded: it writes nothing new"
             )
         return self
 
@@ -242,6 +259,8 @@ def stages(loaded: LoadedRecipe) -> list[Stage]:
                     inputs={"student": f"train-{name}{suffix}", "rows": "evaluation"},
                 ),
             ]
+        if isinstance(recipe.teachers[score.teacher], RecordedTeacher):
+            continue  # nobody serves it: what a look-up takes says nothing about the teacher
         layout.append(
             Stage(
                 name=f"compare-{name}",

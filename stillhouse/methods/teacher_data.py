@@ -12,7 +12,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from core.recipe import CurateTexts, LoadedRecipe, Name, Recipe, Section
+from core.recipe import CurateTexts, LoadedRecipe, Name, Recipe, RecordedTeacher, Section
 from stillhouse.stages import Stage
 
 
@@ -104,6 +104,18 @@ class TeacherDataRecipe(Recipe):
             if name not in self.teachers:
                 known = ", ".join(self.teachers)
                 raise ValueError(f"ask has '{name}', but teachers has: {known}")
+        return self
+
+    @model_validator(mode="after")
+    def _records_are_as_they_are(self) -> Self:
+        for name, ask in self.ask.items():
+            if isinstance(self.teachers[name], RecordedTeacher):
+                for key in ("top_logprobs", "json_schema"):
+                    if getattr(ask.sampling, key):
+                        raise ValueError(
+                            f"ask.{name}.sampling.{key} wants what answers that are recorded "
+                            "already do not have; leave it out, or ask a teacher that runs"
+                        )
         return self
 
     def files(self) -> dict[str, str]:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from core.errors import UseError
 from core.models import adapter_folder, teacher_revision
-from core.recipe import Device, Teacher
+from core.recipe import Device, LoadedRecipe, Recipe, Teacher
 from core.teacher import Sampling
 from pipelines.engine_pool import start_engines
 from tests.light_engine import LightEngine
@@ -106,9 +106,9 @@ def test_an_adapter_answers_as_the_model_with_its_weights_merged(merged, tiny_te
 def test_an_adapter_is_part_of_what_answered(merged, tiny_teacher, tmp_path):
     folder, _ = merged
     plain = Teacher(model=str(tiny_teacher))
-    assert teacher_revision(plain) != teacher_revision(
-        plain.model_copy(update={"adapter": str(folder)})
-    )
+    teachers = {"plain": plain, "adapted": plain.model_copy(update={"adapter": str(folder)})}
+    loaded = LoadedRecipe(Recipe(name="two", method="none", teachers=teachers), tmp_path)
+    assert teacher_revision("plain", loaded) != teacher_revision("adapted", loaded)
     (tmp_path / "adapter_config.json").write_text("{}")
     (tmp_path / "adapter_model.bin").write_bytes(b"a pickle")
     with pytest.raises(UseError, match=r"adapter_model\.safetensors is not in it"):

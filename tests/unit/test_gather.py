@@ -49,7 +49,7 @@ def test_a_run_is_read_where_its_inputs_are_gone(run):
     assert report.returncode == 0, report.stderr
     twin = json.loads(run.folder.read("report.json"))
     teacher, student = twin["provenance"]["models"]
-    assert teacher["revision"] == _manifest(run)["made_from"]["models"][teacher["model"]]
+    assert teacher["revision"] == _manifest(run)["made_from"]["teachers"][teacher["name"]]
     assert student["revision"] is None, "no stage that used it is done"
 
 
