@@ -176,7 +176,8 @@ class _Found:
         self.answered += table.num_rows
         for pair in pc.value_counts(table["finish"]).to_pylist():
             self.finishes[pair["values"]] += pair["counts"]
-        tokens = pc.struct_field(table["usage"], "tokens_out").to_numpy()
+        # Of recorded answers nobody may have counted them.
+        tokens = pc.drop_null(pc.struct_field(table["usage"], "tokens_out")).to_numpy()
         counts = np.bincount(tokens, minlength=len(self.lengths))
         counts[: len(self.lengths)] += self.lengths
         self.lengths = counts
@@ -206,13 +207,13 @@ class _Found:
                     self.alternatives += column.statistics.num_values
 
     def summed_lengths(self) -> Lengths | None:
-        """The lengths of all answers; None where there are none."""
-        if not self.answered:
-            return None
+        """The lengths of the answers that were counted; None where there are none."""
         below = np.cumsum(self.lengths)
+        if not below[-1]:
+            return None
 
         def at_most(share: float) -> int:
-            return int(np.searchsorted(below, share * self.answered))
+            return int(np.searchsorted(below, share * below[-1]))
 
         longest = len(self.lengths) - 1
         width = -(-(longest + 1) // BARS)

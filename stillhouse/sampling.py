@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from core.ledger import Entry, Ledger, total
 from core.prices import PriceBook, recipe_prices
+from core.recipe import RecordedTeacher
 from core.run import StageFolder, id_numbers
 from core.stage import SAMPLE
 from stillhouse.estimate import (
@@ -70,6 +72,8 @@ def estimate(plan: Plan, sample: Plan | None = None) -> Estimate:
     lines, unknown = [], []
     for stage in plan.stages:
         for teacher, rows in reader.rows_asked(stage).items():
+            if isinstance(plan.loaded.recipe.teachers[teacher], RecordedTeacher):
+                continue  # it costs nothing
             answered = reader.answered(stage)[teacher]
             if rows is None or not len(answered.kept):
                 unknown.append(f"{stage.name} by {teacher}")
@@ -206,6 +210,7 @@ def _joined(arrays: list[np.ndarray]) -> np.ndarray:
 
 
 def _usage(table: pa.Table) -> np.ndarray:
-    """int64 [rows, 4]."""
+    """int64 [rows, 4]; zero where nobody has counted, as of recorded answers."""
     columns = table["usage"].combine_chunks().flatten()
-    return np.stack([column.to_numpy() for column in columns], axis=1).astype(np.int64)
+    counted = [pc.fill_null(column, 0).to_numpy() for column in columns]
+    return np.stack(counted, axis=1).astype(np.int64)

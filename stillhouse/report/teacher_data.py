@@ -58,7 +58,8 @@ class TeacherWork:
     rejected: dict[str, int]
     """Questions without an answer that can be used, by reason."""
     finishes: dict[str, int]
-    """Answers by how they ended: `stop`, or `length` where they were cut."""
+    """Answers by how they ended: `stop`, `length` where they were cut, `recorded` where nobody
+    knows."""
     used: Entry
     """What the ledger has, added up."""
     device: str
@@ -67,7 +68,7 @@ class TeacherWork:
     """What one engine holds of it; 0 for an endpoint."""
     money: float | None
     lengths: Lengths | None
-    """None where nothing is answered."""
+    """None where nothing is answered, or the tokens are not counted."""
     logits: Logits | None
     """None where the recipe keeps none."""
 
@@ -120,8 +121,8 @@ class AnswerText:
     sample: int
     text: str
     finish: str
-    tokens: int
-    """That were written."""
+    tokens: int | None
+    """That were written; None of a recorded answer of which nobody has counted them."""
 
 
 @dataclass(frozen=True)

@@ -160,7 +160,7 @@ def test_recorded_answers_are_free_and_a_rerun_does_nothing(run):
         ("flan", "flan-t5-xl", ""),
     }
     assert (summed.entry.rows, summed.entry.requests, summed.entry.tokens) == (108, 109, 0)
-    assert "Cost in all: $0.00." in done.stdout
+    assert "2 teachers answered 108 of 120 questions for $0.00." in done.stdout
     attempts = sorted((run.folder / "run" / "ledger").iterdir())
     again = run()
     assert "Everything was done already" in again.stdout
