@@ -140,13 +140,16 @@ def _way_keys(data: ReportData) -> list[tuple[str, str]]:
 
 
 def _stage_costs(data: ReportData) -> dict[str, Any]:
-    """The stages and their sums, each with its money in the words of one column."""
+    """The stages and their sums, their money in the words of one column; and what was cached."""
     kinds = (("Making the student", True), ("Measuring it", False))
     parts = [(title, [s for s in data.stages if s.making == making]) for title, making in kinds]
     sums = [(title, _sum(part)) for title, part in parts if part]
     every = [stage.money for stage in data.stages] + [stage.money for _, stage in sums]
     column = wording.money_column(every, data.economics.currency)
+    tokens = sum(stage.entry.tokens_in for stage in data.stages)
+    cached = sum(stage.entry.tokens_cached for stage in data.stages)
     return {
+        "cached": cached / tokens if tokens else None,
         "stages": list(zip(data.stages, column, strict=False)),
         "sums": list(zip(sums, column[len(data.stages) :], strict=True)),
     }

@@ -539,6 +539,9 @@ def test_known_figures_stand_on_the_page():
         "disagrees clean 189 47 236",
     ):
         assert told in words
+    tokens = [(s.entry.tokens_cached, s.entry.tokens_in) for s in realistic().stages]
+    cached, all_in = map(sum, zip(*tokens, strict=True))
+    assert f"tokens in prompts, {100 * cached / all_in:.1f}% came from a prefix cache" in words
 
 
 def test_the_twin_for_machines_is_the_same_data():
