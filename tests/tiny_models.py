@@ -13,6 +13,9 @@ CORPUS = [
     "Headline: Chipmaker unveils processor built for faster AI\nNews desk: technology",
 ] * 20
 
+LETTERS = ["News desk: A B C D E"] * 2
+"""So that these are tokens; the teacher has not seen them."""
+
 CHAT = "{% for said in messages %}{{ said.role }}: {{ said.content }}\n{% endfor %}assistant:"
 
 TEACHER_STEPS = 40
@@ -29,7 +32,9 @@ def make_teacher(folder: Path) -> Path:
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
     bpe = ByteLevelBPETokenizer()
-    bpe.train_from_iterator(CORPUS, vocab_size=600, min_frequency=2, special_tokens=["<s>", "</s>"])
+    bpe.train_from_iterator(
+        CORPUS + LETTERS, vocab_size=600, min_frequency=2, special_tokens=["<s>", "</s>"]
+    )
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=bpe._tokenizer, bos_token="<s>", eos_token="</s>", pad_token="</s>"
     )

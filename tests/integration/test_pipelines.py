@@ -27,6 +27,7 @@ from pipelines.label_prompts import LabelPrompt, LabelPrompts
 from pipelines.row_work import Rejection
 from pipelines.scoring import content_free_offsets, score, score_question
 from pipelines.shards import Lane, run_shards
+from pipelines.teacher_prompt import fewshot_choice_prompt
 from pipelines.writing import read_json_item, write_items
 from stillhouse.methods.fewshot_mcqa import FewshotMcqaRecipe
 from tests.fuzzed_rows import TEXTS
@@ -267,7 +268,7 @@ def test_letters_in_all_rotations_do_not_depend_on_the_order_of_the_choices(
     assert max(abs(alone[choice] - other[choice]) for choice in CHOICES) > 0.01
 
 
-def test_the_stage_scores_letters_and_calibrates_them(context_of, examples):
+def test_the_stage_scores_letters_and_calibrates_them(context_of, examples, engine):
     rows = stage_of(context_of, "evaluation", TASK, task_rows(EXAMPLES))
     words = {"teacher": "tiny", "orders": 1}
     ids = []
@@ -283,6 +284,21 @@ def test_the_stage_scores_letters_and_calibrates_them(context_of, examples):
         assert row["usage"]["requests"] == 5
         differences = [a - b for a, b in zip(row["logprobs"], row["calibrated"], strict=True)]
         assert differences == pytest.approx(result.facts["offsets"], abs=1e-4)
+
+    # Over HTTP the teacher is asked once, with the choices as they stand in the task.
+    predicted = context_of("predicted").stage
+    accuracy = {"tiny raw": 0.1, "tiny calibrated": 0.2}
+    predicted.commit(Manifest("predicted", "f", {}, [], 0, {}, {"accuracy": accuracy}))
+    settings = {"teacher": "tiny", "permutations": 1}
+    asked = fewshot_choice_prompt(
+        context_of("compare", settings, {"examples": examples, "predicted": predicted})
+    )
+    assert asked.prompt("Who?").endswith(
+        "Headline: Who?\nA. business\nB. health\nC. politics\nD. sports\nE. technology\nNews desk:"
+    )
+    assert asked.labels == [" A", " B", " C", " D", " E"]
+    prompts = LabelPrompts(prompts_for(context.recipe.recipe.task, examples), 1, 1)
+    assert asked.offsets == pytest.approx(content_free_offsets(prompts, engine, CHOICES), abs=1e-4)
 
 
 def test_examples_that_do_not_fit_the_teacher_are_told(context_of, engine):
