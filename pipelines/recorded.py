@@ -147,8 +147,8 @@ class RecordedAnswers:
         """Why there is no answer, in a sentence for the rejected row."""
         there = self._index.count(prompt)
         if there:
-            plural = f"{there} record{'s' * (there > 1)}"
-            said = f"this prompt has {plural}, and answer {number + 1} is wanted"
+            records = f"{there} record{'s' * (there > 1)}"
+            said = f"this prompt has {records}, and answer {number + 1} is wanted"
         else:
             shown = prompt.strip()
             cut = shown[:SHOWN_PROMPT] + "..." * (len(shown) > SHOWN_PROMPT)

@@ -113,8 +113,8 @@ class TeacherDataRecipe(Recipe):
                 for key in ("top_logprobs", "json_schema"):
                     if getattr(ask.sampling, key):
                         raise ValueError(
-                            f"ask.{name}.sampling.{key} wants what answers that are recorded "
-                            "already do not have; leave it out, or ask a teacher that runs"
+                            f"ask.{name}.sampling.{key} cannot be had of recorded answers; leave "
+                            "it out, or ask a teacher that runs"
                         )
         return self
 

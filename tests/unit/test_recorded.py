@@ -295,8 +295,11 @@ def test_a_recorded_teacher_scores_but_is_not_served_nor_does_it_write(scored):
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
-        ("ask.palm.sampling.top_logprobs=4", "ask.palm.sampling.top_logprobs wants"),
-        ("ask.flan.sampling.json_schema={type: object}", "ask.flan.sampling.json_schema wants"),
+        ("ask.palm.sampling.top_logprobs=4", "ask.palm.sampling.top_logprobs cannot be had"),
+        (
+            "ask.flan.sampling.json_schema={type: object}",
+            "ask.flan.sampling.json_schema cannot be had",
+        ),
         ("teachers.palm.files=[gone.jsonl]", "names a file that does not exist"),
         ("teachers.palm.files=[]", "at least 1 item"),
         ("teachers.palm.files=[flan.jsonl, flan.jsonl]", "a file twice"),
