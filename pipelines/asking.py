@@ -54,7 +54,7 @@ class AskTeacher:
             "sample": row["sample"],
             "text": answer.text,
             "finish": answer.finish,
-            "usage": asdict(answer.usage),
+            "usage": vars(answer.usage),
             **_flat(answer.top),
         }
 

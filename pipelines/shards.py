@@ -24,8 +24,6 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
-import ray
-
 from core.errors import StillhouseError, WorkError
 from core.run import StageFolder, count_by_reason
 from core.stage import StageContext, StageResult
@@ -37,6 +35,7 @@ from pipelines.shard_worker import RayShardWorker, ShardReport, ShardWorker, ans
 from pipelines.stage_watch import LaneCount, StageWatch, rows_on_their_way
 
 if TYPE_CHECKING:
+    import ray
     import ray.data
 
 SHARDS_AT_LEAST = 3
@@ -218,6 +217,7 @@ def _ask_everywhere(
     report: Report,
 ) -> None:
     """Answer lanes' shards by workers all over the cluster, in one pass of Ray Data."""
+    import ray
     import ray.data
 
     known = ray.put(reusable)
@@ -241,6 +241,8 @@ def _dataset(
     A shard travels by its key: the worker reads the rows from the plan, and writes its answers
     itself, so a repeated call finds the same rows and nothing depends on Ray Data's own writes.
     """
+    import ray.data
+
     at_once = lane.shards_at_once(context.recipe.recipe.shard_rows)
     keys = [{"shard": shard.key} for shard in lane.pending]
     return ray.data.from_items(keys, override_num_blocks=len(keys)).map_batches(

@@ -205,10 +205,6 @@ def show_run(plan: Plan, until: str | None = None) -> None:
     Raises:
         StillhouseError: What stopped the run.
     """
-    from stillhouse.data_summary import data_summary
-    from stillhouse.gather import gather, write_report
-    from stillhouse.summary import summary
-
     stages = plan.until(until) if until else plan.stages
     prices = recipe_prices(plan.loaded)
     display = RunDisplay(prices, plan.run, logs_of(plan.run) / DRIVER_LOG)
@@ -219,8 +215,13 @@ def show_run(plan: Plan, until: str | None = None) -> None:
     if nothing_to_do:
         out.print("Everything was done already.\n")
     if not isinstance(plan.loaded.recipe, StudentRecipe):
+        from stillhouse.data_summary import data_summary
+
         out.print(data_summary(plan.run, prices))
         return
+    from stillhouse.gather import gather, write_report
+    from stillhouse.summary import summary
+
     data = gather(plan.run)
     path = write_report(plan.run, data)
     out.print(summary(data))
