@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-import ray
-
 
 class Desk:
     """Counts come in, and the word to stop: in this process, or as a small actor for workers."""
@@ -34,7 +32,11 @@ class StageDesk:
 
     def __init__(self, *, elsewhere: bool) -> None:
         self.here = Desk()
-        self.actor: Any = ray.remote(Desk).options(num_cpus=0).remote() if elsewhere else None
+        self.actor: Any = None
+        if elsewhere:
+            import ray
+
+            self.actor = ray.remote(Desk).options(num_cpus=0).remote()
 
     async def note_here(self, lane: str, answered: int) -> bool:
         """`Desk.note` for a worker in this process."""
@@ -43,15 +45,23 @@ class StageDesk:
     def answered(self) -> dict[str, int]:
         """Rows answered so far, by lane."""
         found = self.here.answered()
-        return found if self.actor is None else {**found, **ray.get(self.actor.answered.remote())}
+        if self.actor is not None:
+            import ray
+
+            found |= ray.get(self.actor.answered.remote())
+        return found
 
     def stop(self, lane: str) -> None:
         """Let no further shard of a lane begin."""
         self.here.stop(lane)
         if self.actor is not None:
+            import ray
+
             ray.get(self.actor.stop.remote(lane))
 
     def close(self) -> None:
         """Give the actor back."""
         if self.actor is not None:
+            import ray
+
             ray.kill(self.actor)

@@ -7,16 +7,18 @@ import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import ray
 
 from core.errors import StillhouseError, UseError, WorkError
 from core.run import StageFolder
 from core.teacher import EngineKilled
 from pipelines.plan import read_shard
 from pipelines.row_work import Rejection, Row, RowWork, rejected_table
+
+if TYPE_CHECKING:
+    import ray
 
 NOTE_SECONDS = 0.5
 """Between two notes of a worker on how far it is."""
@@ -169,6 +171,8 @@ class RayShardWorker:
     def __init__(
         self, work: LaneWork, stage: StageFolder, desk: Any, reusable: ray.ObjectRef
     ) -> None:
+        import ray
+
         async def note(name: str, answered: int) -> bool:
             going_on: bool = await desk.note.remote(name, answered)
             return going_on

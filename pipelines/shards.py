@@ -25,8 +25,6 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
-import ray
-
 from core.errors import StillhouseError, WorkError
 from core.run import StageFolder, count_by_reason
 from core.stage import StageContext, StageResult
@@ -45,6 +43,7 @@ from pipelines.shard_worker import (
 from pipelines.stage_watch import LaneCount, StageWatch, rows_on_their_way, workers_for
 
 if TYPE_CHECKING:
+    import ray
     import ray.data
 
 SPARE_SHARDS = 4
@@ -230,6 +229,7 @@ def _ask_everywhere(
     report: Report,
 ) -> None:
     """Answer lanes' shards by workers all over the cluster, in one pass of Ray Data."""
+    import ray
     import ray.data
 
     known = ray.put(reusable)
@@ -253,6 +253,8 @@ def _dataset(
     A shard travels by its key: the worker reads the rows from the plan, and writes its answers
     itself, so a repeated call finds the same rows and nothing depends on Ray Data's own writes.
     """
+    import ray.data
+
     at_once = lane.shards_at_once(context.recipe.recipe.shard_rows)
     keys = [{"shard": shard.key} for shard in lane.pending]
     return ray.data.from_items(keys, override_num_blocks=len(keys)).map_batches(

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
+import sys
 import threading
 import time
 from dataclasses import dataclass, field, replace
-
-import ray
-from ray.util.metrics import Counter, Gauge
 
 from core.engine_entry import engine_entry
 from core.errors import StillhouseError, WorkError
@@ -83,7 +81,7 @@ class StageWatch:
         self._began = time.monotonic()
         self._ended = threading.Event()
         self._lock = threading.Lock()
-        self._metrics = _Metrics(context) if ray.is_initialized() else None
+        self._metrics = _Metrics(context) if _ray_runs() else None
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def __enter__(self) -> StageWatch:
@@ -97,8 +95,9 @@ class StageWatch:
         try:
             for name, now in self._look().items():
                 self._lanes[name].engine.accounted = now
-        except ray.exceptions.RayError:
-            if kind is None:  # otherwise the engine's death is what the error on its way tells
+        except Exception as error:
+            # Where an error is on its way already, it tells of the engine's death.
+            if kind is None or not _of_ray(error):
                 raise
         self._desk.close()
 
@@ -117,7 +116,9 @@ class StageWatch:
         while not self._ended.wait(WATCH_SECONDS):
             try:
                 self._look()
-            except ray.exceptions.RayError:
+            except Exception as error:
+                if not _of_ray(error):
+                    raise
                 return  # the loop over the shards meets it too, and tells it
 
     def _look(self) -> dict[str, dict[str, float]]:
@@ -198,10 +199,24 @@ class StageWatch:
             self._desk.stop(name)
 
 
+def _ray_runs() -> bool:
+    """Whether this process has a cluster. Ray is not even loaded where no engine is asked."""
+    ray = sys.modules.get("ray")
+    return ray is not None and bool(ray.is_initialized())
+
+
+def _of_ray(error: Exception) -> bool:
+    import ray
+
+    return isinstance(error, ray.exceptions.RayError)
+
+
 class _Metrics:
     """What a Prometheus that scrapes Ray sees of a stage."""
 
     def __init__(self, context: StageContext) -> None:
+        from ray.util.metrics import Counter, Gauge
+
         tags = ("run", "stage", "teacher")
         self._tags = {"run": context.recipe.recipe.name, "stage": context.stage.stage}
         self._rows = Counter("stillhouse_rows", "Rows committed, by outcome.", (*tags, "outcome"))

@@ -204,8 +204,6 @@ def show_run(plan: Plan, until: str | None = None) -> None:
     Raises:
         StillhouseError: What stopped the run.
     """
-    from stillhouse.reporting import write_report
-
     stages = plan.until(until) if until else plan.stages
     prices = recipe_prices(plan.loaded)
     display = RunDisplay(prices, plan.run, logs_of(plan.run) / DRIVER_LOG)
@@ -215,6 +213,8 @@ def show_run(plan: Plan, until: str | None = None) -> None:
     out = Console()
     if nothing_to_do:
         out.print("Everything was done already.\n")
+    from stillhouse.reporting import write_report  # what draws the page takes a second to load
+
     path, summary = write_report(plan.run)
     out.print(summary)
     out.print(f"Report: {path}", highlight=False, soft_wrap=True)

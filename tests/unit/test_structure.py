@@ -30,7 +30,7 @@ def test_imports_go_one_way(package):
         assert not wrong, f"{file.relative_to(ROOT)} imports {wrong}"
 
 
-HEAVY = {"ray", "torch", "vllm", "transformers", "deepspeed"}
+HEAVY = {"ray", "torch", "vllm", "transformers", "deepspeed", "matplotlib"}
 
 
 @pytest.mark.parametrize(
@@ -38,8 +38,9 @@ HEAVY = {"ray", "torch", "vllm", "transformers", "deepspeed"}
     [
         [f"core.{file.stem}" for file in (ROOT / "core").glob("*.py") if file.stem != "__init__"],
         ["stillhouse.command_line", "stillhouse.workflow", "stillhouse.methods.fewshot_mcqa"],
+        ["stillhouse.display", "pipelines.inputs", "pipelines.asking", "pipelines.endpoint"],
     ],
-    ids=["core", "front door"],
+    ids=["core", "front door", "endpoints"],
 )
 def test_light_modules_load_no_heavy_library(modules):
     script = f"import sys, {', '.join(modules)}; print(*sorted(sys.modules))"
