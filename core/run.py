@@ -147,7 +147,7 @@ class Folder:
     def write_table(self, name: str, table: pa.Table) -> None:
         """Write one Parquet file in one atomic step."""
         buffer = pa.BufferOutputStream()
-        pq.write_table(table, buffer, compression="zstd")
+        pq.write_table(table, buffer, compression="zstd", **_encoding(table.schema))
         self.write(name, buffer.getvalue().to_pybytes())
 
     def row_count(self, name: str) -> int:
@@ -172,6 +172,25 @@ class Folder:
         with system.open_input_file(f"{path}/{name}") as stream:
             # Not `pq.read_table`: for a small file its set-up takes as long as the reading.
             return pq.ParquetFile(stream).read(columns=columns)
+
+
+def _encoding(schema: pa.Schema) -> dict[str, Any]:
+    """How columns are laid out: lists of numbers by the places of their bytes.
+
+    The likeliest tokens of a teacher are the bulk of what it answers. They hardly repeat, but their
+    upper bytes do: laid out so they take a fifth less than through a dictionary.
+    """
+    numbers = [f for f in schema if pa.types.is_list(f.type) and _is_number(f.type.value_type)]
+    if not numbers:
+        return {}
+    return {
+        "use_dictionary": [field.name for field in schema if field not in numbers],
+        "column_encoding": {f"{field.name}.list.element": "BYTE_STREAM_SPLIT" for field in numbers},
+    }
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return pa.types.is_integer(kind) or pa.types.is_floating(kind)
 
 
 def explain_write(

@@ -8,7 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from core.errors import UseError, WorkError
@@ -149,3 +151,15 @@ def test_a_stage_that_kept_no_row_says_why_where_it_is_read(run):
     with pytest.raises(WorkError, match="7 too-short") as caught:
         stage.read()
     assert "clean" in caught.value.place
+
+
+def test_lists_of_numbers_are_laid_out_by_their_bytes_and_come_back(tmp_path):
+    draw = np.random.default_rng(0)
+    numbers = pa.array([draw.integers(0, 50_000, 800).astype(np.int32) for _ in range(50)])
+    table = pa.table({"id": [f"row-{n}" for n in range(50)], "top_ids": numbers})
+    folder = Folder(str(tmp_path))
+    folder.write_table("rows.parquet", table)
+    assert folder.read_table("rows.parquet") == table
+    plain = pa.BufferOutputStream()
+    pq.write_table(table, plain, compression="zstd")
+    assert (tmp_path / "rows.parquet").stat().st_size < 0.85 * plain.tell()
