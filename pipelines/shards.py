@@ -33,6 +33,7 @@ from pipelines.desk import StageDesk
 from pipelines.plan import PlannedShard, read_plan, sample_rows, write_plan
 from pipelines.row_work import Row, RowWork
 from pipelines.shard_worker import (
+    Answered,
     LaneWork,
     RayShardWorker,
     ShardReport,
@@ -205,7 +206,7 @@ def _ask_here(
     context: StageContext,
     lane: _Lane,
     desk: StageDesk,
-    reusable: dict[str, str],
+    reusable: dict[str, Answered],
     report: Report,
 ) -> None:
     """Answer a lane's shards from the driver."""
@@ -225,7 +226,7 @@ def _ask_everywhere(
     context: StageContext,
     lanes: list[_Lane],
     desk: StageDesk,
-    reusable: dict[str, str],
+    reusable: dict[str, Answered],
     report: Report,
 ) -> None:
     """Answer lanes' shards by workers all over the cluster, in one pass of Ray Data."""
@@ -270,12 +271,21 @@ def _dataset(
     )
 
 
-def _reusable_rows(stage: StageFolder, spare: set[str]) -> dict[str, str]:
-    """By row id, the shard of an earlier plan that kept or rejected it."""
+def _reusable_rows(stage: StageFolder, spare: set[str]) -> dict[str, Answered]:
+    """By row id, where the row is answered already.
+
+    Args:
+        stage: What is worked on.
+        spare: Its shards that are of an earlier plan.
+    """
+    works = {stage.work: spare}
+    for work in stage.others():  # equal ids are equal work, whatever else has changed
+        works[work] = stage.other(work).committed_shards()
     return {
-        row_id: key
-        for folder in (stage.rows, stage.rejected)
-        for key in spare.intersection(name.removesuffix(".parquet") for name in folder.names())
+        row_id: Answered(work, key)
+        for work, keys in works.items()
+        for folder in (stage.other(work).rows, stage.other(work).rejected)
+        for key in keys.intersection(name.removesuffix(".parquet") for name in folder.names())
         for row_id in folder.read_table(f"{key}.parquet", ["id"])["id"].to_pylist()
     }
 
