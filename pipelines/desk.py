@@ -7,6 +7,8 @@ from typing import Any
 
 import ray
 
+from pipelines.beside_driver import actor_beside_driver
+
 
 class Desk:
     """Counts come in, and the word to stop: in this process, or as a small actor for workers."""
@@ -34,7 +36,7 @@ class StageDesk:
 
     def __init__(self, *, elsewhere: bool) -> None:
         self.here = Desk()
-        self.actor: Any = ray.remote(Desk).options(num_cpus=0).remote() if elsewhere else None
+        self.actor: Any = actor_beside_driver(Desk).remote() if elsewhere else None
 
     async def note_here(self, lane: str, answered: int) -> bool:
         """`Desk.note` for a worker in this process."""
