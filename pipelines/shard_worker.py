@@ -63,11 +63,16 @@ class ShardWorker:
         self._noted = 0.0
 
     async def answer(self, key: str) -> ShardReport | None:
-        """Answer and commit a shard; None where the lane has been stopped."""
+        """Answer and commit a shard; None where the lane has been stopped.
+
+        A shard that is committed already is only counted: Ray gives it to a worker again where
+        the word of the commit was lost with a node.
+        """
         if not await self._tell():
             return None
         try:
-            rows, rejected = await self._answer(key)
+            found = await asyncio.to_thread(self._committed, key)
+            rows, rejected = found or await self._answer(key)
         except StillhouseError as error:
             return ShardReport(self._lane, key, error=error)
         except Exception as error:  # a fault in the work; the next rows would meet it too
@@ -89,6 +94,16 @@ class ShardWorker:
         await asyncio.to_thread(self._commit, key, rows, rejections)
         await self._tell()
         return len(rows), len(rejections)
+
+    def _committed(self, key: str) -> tuple[int, int] | None:
+        """Rows and rejected rows of a shard that is there."""
+        file = f"{key}.parquet"
+        if not self._stage.rows.has(file):
+            return None
+        rejected = self._stage.rejected
+        return self._stage.rows.row_count(file), (
+            rejected.row_count(file) if rejected.has(file) else 0
+        )
 
     async def _answer_row(self, row: Row) -> Row | Rejection:
         answer: Row | Rejection
