@@ -17,6 +17,7 @@ import numpy as np
 from core.errors import UseError
 from core.identity import content_id
 from core.teacher import Completion, LabelScores, Sampling, SequenceScore, TopTokens, Usage
+from pipelines.process_group import end_group_with_this_process
 
 NOT_TEXT = "the prompt holds half a surrogate pair, which is no character"
 
@@ -37,6 +38,7 @@ class VLLMEngine:
             log: File for what vLLM prints, or None to leave it to Ray's worker log.
         """
         began = time.monotonic()
+        end_group_with_this_process()
         if log is not None:
             _redirect_output(log)
         # Imported here, after the redirection, because vLLM configures its logging on import.
