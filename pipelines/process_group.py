@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 
-_WATCH = 'read -r _; kill -KILL -- "-$0"'
+_WATCH = 'read -r _; kill -s KILL -- "-$0"'
 """For a shell whose input ends with the process that it watches; `$0` is the group."""
 
 
@@ -21,5 +21,8 @@ def end_group_with_this_process() -> None:
     subprocess.Popen(
         ["/bin/sh", "-c", _WATCH, str(os.getpid())],
         stdin=subprocess.PIPE,
+        # It has nothing to say: where all have ended by themselves, none is found.
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
         start_new_session=True,
     )

@@ -35,11 +35,11 @@ def test_children_are_killed_with_a_process_that_is_killed():
     assert len(leftovers(mark, seconds=0)) == 3, "the process, its child and the watch"
     parent.kill()
     parent.wait()
-    assert not leftovers(mark, seconds=10)
+    assert not leftovers(mark, seconds=20)
 
 
 def test_children_stay_while_their_process_does():
     mark, parent = start()
     assert len(leftovers(mark, seconds=2)) == 3
-    parent.communicate("")  # it ends by itself
-    assert not leftovers(mark, seconds=10)
+    parent.stdin.close()  # it ends by itself
+    assert not leftovers(mark, seconds=20)
