@@ -34,9 +34,9 @@ class StageDesk:
         self.here = Desk()
         self.actor: Any = None
         if elsewhere:
-            import ray
+            from pipelines.beside_driver import actor_beside_driver
 
-            self.actor = ray.remote(Desk).options(num_cpus=0).remote()
+            self.actor = actor_beside_driver(Desk).remote()
 
     async def note_here(self, lane: str, answered: int) -> bool:
         """`Desk.note` for a worker in this process."""

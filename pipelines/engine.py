@@ -18,6 +18,7 @@ import numpy as np
 from core.errors import UseError
 from core.identity import content_id
 from core.teacher import Completion, LabelScores, Sampling, SequenceScore, TopTokens, Usage
+from pipelines.process_group import end_group_with_this_process
 
 NOT_TEXT = "the prompt holds half a surrogate pair, which is no character"
 
@@ -46,6 +47,7 @@ class VLLMEngine:
             adapter: Folder of a LoRA adapter that answers in the model's place.
         """
         began = time.monotonic()
+        end_group_with_this_process()
         if log is not None:
             _redirect_output(log)
         # Imported here, after the redirection, because vLLM configures its logging on import.

@@ -19,6 +19,7 @@ import ray
 from core.errors import StillhouseError, UseError, WorkError
 from core.recipe import Device, Teacher
 from core.teacher import Completion, EngineKilled, LabelScores, Sampling, SequenceScore
+from pipelines.beside_driver import actor_beside_driver
 from pipelines.engine import VLLMEngine
 from pipelines.engine_roster import EngineRoster, back
 from pipelines.engine_start import EngineStart, environment_of
@@ -272,9 +273,7 @@ def start_engines(
         UseError: An engine does not start.
     """
     start = EngineStart(name, teacher, folder, adapter, seed, logs, environment_of(teacher), engine)
-    roster = (
-        ray.remote(EngineRoster).options(num_cpus=0, max_concurrency=ROSTER_CALLS).remote(start)
-    )
+    roster = actor_beside_driver(EngineRoster, max_concurrency=ROSTER_CALLS).remote(start)
     try:
         ray.get(roster.start.remote())
     except ray.exceptions.RayError as error:

@@ -88,9 +88,13 @@ class ShardWorker:
         self._room = asyncio.Semaphore(work.rows_at_once)
 
     async def answer(self, key: str) -> ShardReport | None:
-        """Answer and commit a shard; None where the lane was stopped before its first row."""
+        """Answer and commit a shard; None where the lane was stopped before its first row.
+
+        A shard that is committed already is only counted: Ray gives it to a worker again where
+        the word of the commit was lost with a node.
+        """
         try:
-            found = await self._answer(key)
+            found = await asyncio.to_thread(self._committed, key) or await self._answer(key)
         except StillhouseError as error:
             return ShardReport(self._lane, key, error=error)
         except Exception as error:  # a fault in the work; the next rows would meet it too
@@ -120,6 +124,16 @@ class ShardWorker:
         await asyncio.to_thread(self._commit, key, rows, rejections)
         await self._tell()
         return len(rows), len(rejections)
+
+    def _committed(self, key: str) -> tuple[int, int] | None:
+        """Rows and rejected rows of a shard that is there."""
+        file = f"{key}.parquet"
+        if not self._stage.rows.has(file):
+            return None
+        rejected = self._stage.rejected
+        return self._stage.rows.row_count(file), (
+            rejected.row_count(file) if rejected.has(file) else 0
+        )
 
     async def _begin(self, row: Row) -> asyncio.Task[Row | Rejection]:
         """Start on a row as soon as there is room for it."""

@@ -1,12 +1,17 @@
-"""Plans are cut the same way every time, and no row stands in two shards."""
+"""Plans are cut the same way every time; no row stands in two shards, none is answered twice."""
 
+import asyncio
+
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.identity import content_id
-from core.run import Folder
+from core.run import Folder, StageFolder
 from pipelines.plan import read_plan, read_shard, shard_key, split, write_plan
+from pipelines.row_work import Rejection
+from pipelines.shard_worker import ShardReport, ShardWorker
 
 rows = st.lists(st.integers(0, 30)).map(
     lambda numbers: [{"id": content_id(number), "number": number} for number in numbers]
@@ -63,3 +68,29 @@ def test_any_text_survives_the_plan(tmp_path):
     texts = ["", "\x00\x1f", "\ud800", "مرحبا", "x" * 10**6, '{"a": [1]}']
     write_plan(folder, "odd", ({"id": content_id(text), "text": text} for text in texts), 100)
     assert [row["text"] for row in planned(folder, "odd")[1]] == texts
+
+
+@pytest.mark.parametrize("odd", ["is rejected", "is answered"])
+def test_a_shard_that_comes_a_second_time_is_counted_and_not_answered_again(tmp_path, odd):
+    class Work:
+        schema = pa.schema([("id", pa.string())])
+        asked = 0
+
+        async def __call__(self, row):
+            self.asked += 1
+            rejected = row["number"] % 2 and odd == "is rejected"
+            return Rejection("odd", "", row) if rejected else {"id": row["id"]}
+
+    async def note(lane, answered):
+        return True
+
+    stage, work = StageFolder("ask", Folder(str(tmp_path))), Work()
+    rows = [{"id": content_id(number), "number": number} for number in range(5)]
+    write_plan(stage.plan, "all", rows, 5)
+    (shard,) = read_plan(stage.plan, "all")
+    expected = (3, 2) if odd == "is rejected" else (5, 0)
+    for _ in range(2):  # by two workers, as after the death of a node
+        worker = ShardWorker("one", work, stage, note, {})
+        report = asyncio.run(worker.answer(shard.key))
+        assert report == ShardReport("one", shard.key, *expected)
+    assert work.asked == 5
