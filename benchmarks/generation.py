@@ -52,8 +52,12 @@ RESULTS = ROOT / "benchmarks" / "results" / "generation.json"
 ONE_BAR = 0.97
 TWO_BAR = 0.95
 SHARE_BAR = 0.45
-PEER_PAIRS = 3
-"""Every dataset of `ray.data.llm` starts an engine of its own."""
+PROMPTS = 96
+TWO_PROMPTS = 288
+"""For two engines: at the end one may have a batch more to do than the other, which is to be little
+beside the rest."""
+PAIRS_WITHOUT_BAR = 3
+"""At most, of what is printed without a bar."""
 
 Found = dict[str, Any]
 
@@ -84,16 +88,17 @@ def ratios(found: dict[str, list[float]]) -> Found:
 def one_replica(folder: Path, pairs: int) -> Found:
     """One engine, cores apart and shared."""
     arms = EngineArms(folder, 1)
-    arms.bare(draw_prompts("fixed", 99, 96))  # the first pass warms up
+    arms.stillhouse(draw_prompts("fixed", 99, PROMPTS))  # the first pass warms up
     found: Found = {}
     (core,) = arms.core_processes()
     for cores in ("apart", "shared"):
         pin(core, {0} if cores == "apart" else {0, 1})
         pin_all_others(core, {1} if cores == "apart" else {0, 1})
         for kind in LENGTHS:
-            one, _ = interleaved(arms, kind, pairs, 96)
+            number = pairs if cores == "apart" else min(pairs, PAIRS_WITHOUT_BAR)
+            one, _ = interleaved(arms, kind, number, PROMPTS)
             found[f"{kind}, cores {cores}"] = one
-            tell(f"{kind} lengths, cores {cores}", one, pairs)
+            tell(f"{kind} lengths, cores {cores}", one, number)
     arms.pool.close()
     found["holds"] = all(
         found[f"{kind}, cores apart"]["median_ratio"] >= ONE_BAR for kind in LENGTHS
@@ -104,17 +109,18 @@ def one_replica(folder: Path, pairs: int) -> Found:
 def ray_data(folder: Path, pairs: int) -> Found:
     """Ray's own batch inference beside the bare engine, on shared cores."""
     arms = EngineArms(folder, 1)
-    arms.bare(draw_prompts("fixed", 99, 96))
+    arms.bare(draw_prompts("fixed", 99, PROMPTS))
     environment = environment_of(Teacher(model=MODEL, device=Device(cpus=1)))
     found: Found = {}
+    pairs = min(pairs, PAIRS_WITHOUT_BAR)  # every dataset starts an engine of its own
     for kind in LENGTHS:
         both: dict[str, list[float]] = {"bare": [], "ray.data.llm": []}
-        for pair in range(min(pairs, PEER_PAIRS)):
-            drawn = draw_prompts(kind, pair, 96)
+        for pair in range(pairs):
+            drawn = draw_prompts(kind, pair, PROMPTS)
             both["bare"].append(rate(arms.bare(drawn)))
             both["ray.data.llm"].append(rate([ray_data_llm(MODEL, drawn, environment)]))
         found[kind] = ratios(both)
-        tell(f"ray.data.llm, {kind} lengths, cores shared", found[kind], min(pairs, PEER_PAIRS))
+        tell(f"ray.data.llm, {kind} lengths, cores shared", found[kind], pairs)
     arms.pool.close()
     return found
 
@@ -122,12 +128,12 @@ def ray_data(folder: Path, pairs: int) -> Found:
 def two_replicas(folder: Path, pairs: int) -> Found:
     """Two engines side by side."""
     arms = EngineArms(folder, 2)
-    arms.bare(draw_prompts("fixed", 99, 96))
+    arms.stillhouse(draw_prompts("fixed", 99, PROMPTS))  # Ray Data starts helpers of its own, too
     for number, core in enumerate(arms.core_processes()):
         pin(core, {number})
     found: Found = {}
     for kind in LENGTHS:
-        one, tokens = interleaved(arms, kind, pairs, 192)
+        one, tokens = interleaved(arms, kind, pairs, TWO_PROMPTS)
         one["least_share"] = min(min(pair) / sum(pair) for pair in tokens)
         found[kind] = one
         tell(f"two replicas, {kind} lengths", one, pairs)
