@@ -58,7 +58,7 @@ import yaml
 
 from core.ledger import Ledger
 from core.models import cache_folder, model_folder
-from core.recipe import Device, Teacher
+from core.recipe import Device, EndpointTeacher, Teacher
 from core.run import Folder, Run
 from core.teacher import Sampling
 from pipelines.openai_form import completion_request
@@ -173,7 +173,8 @@ def run_distilabel(
 async def load(url: str, model: str, prompts: list[str], concurrency: int) -> tuple[float, int]:
     """The bare client: seconds from its first request to its last answer, and output tokens."""
     sampling = Sampling(max_tokens=MAX_TOKENS, temperature=0.0)
-    requests = (completion_request("chat", model, prompt, sampling) for prompt in prompts)
+    endpoint = EndpointTeacher(backend="openai", model=model, base_url=url)
+    requests = (completion_request(endpoint, prompt, sampling) for prompt in prompts)
     bodies = iter([json.dumps(request).encode() for request in requests])
     tokens = 0
 
