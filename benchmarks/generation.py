@@ -13,7 +13,8 @@ one, so start-up is apart. The prefix cache is emptied before each turn. Medians
 one-replica   The engine's core process has one core and one thread, everything else the other core:
               at least 0.97 of the bare engine, with fixed and with skewed lengths of the answers.
               The same with both cores shared is printed without a bar.
-ray-data-llm  `ray.data.llm` as it comes beside the bare engine, both cores shared; no bar.
+ray-data-llm  `ray.data.llm` as it comes beside the bare engine, fixed lengths, both cores shared; no
+              bar.
 two-replicas  Two engines with a core each, everything else on both: at least 0.95 of two bare
               engines side by side that have half of the prompts each, and neither engine writes
               less than 45% of the tokens.
@@ -111,17 +112,15 @@ def ray_data(folder: Path, pairs: int) -> Found:
     arms = EngineArms(folder, 1)
     arms.bare(draw_prompts("fixed", 99, PROMPTS))
     environment = environment_of(Teacher(model=MODEL, device=Device(cpus=1)))
-    found: Found = {}
     pairs = min(pairs, PAIRS_WITHOUT_BAR)  # every dataset starts an engine of its own
-    for kind in LENGTHS:
-        both: dict[str, list[float]] = {"bare": [], "ray.data.llm": []}
-        for pair in range(pairs):
-            drawn = draw_prompts(kind, pair, PROMPTS)
-            both["bare"].append(rate(arms.bare(drawn)))
-            both["ray.data.llm"].append(rate([ray_data_llm(MODEL, drawn, environment)]))
-        found[kind] = ratios(both)
-        tell(f"ray.data.llm, {kind} lengths, cores shared", found[kind], pairs)
+    both: dict[str, list[float]] = {"bare": [], "ray.data.llm": []}
+    for pair in range(pairs):
+        drawn = draw_prompts("fixed", pair, PROMPTS)
+        both["bare"].append(rate(arms.bare(drawn)))
+        both["ray.data.llm"].append(rate([ray_data_llm(MODEL, drawn, environment)]))
     arms.pool.close()
+    found = ratios(both)
+    tell("ray.data.llm, fixed lengths, cores shared", found, pairs)
     return found
 
 
