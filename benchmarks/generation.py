@@ -13,8 +13,7 @@ one, so start-up is apart. The prefix cache is emptied before each turn. Medians
 one-replica   The engine's core process has one core and one thread, everything else the other core:
               at least 0.97 of the bare engine, with fixed and with skewed lengths of the answers.
               The same with both cores shared is printed without a bar.
-ray-data-llm  `ray.data.llm` as it comes beside the bare engine, fixed lengths, both cores shared; no
-              bar.
+ray-data-llm  `ray.data.llm` as it comes beside the bare engine, fixed lengths, shared cores; no bar
 two-replicas  Two engines with a core each, everything else on both: at least 0.95 of two bare
               engines side by side that have half of the prompts each, and neither engine writes
               less than 45% of the tokens.
