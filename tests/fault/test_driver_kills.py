@@ -18,7 +18,7 @@ from tests.leftovers import leftovers, marked
 ROOT = Path(__file__).parents[2]
 ROWS = 96
 SHARD_ROWS = 8
-IN_FLIGHT = 3  # pipelines.shards.SHARDS_AT_LEAST; one engine, so one worker
+IN_FLIGHT = 4  # pipelines.shards.SPARE_SHARDS: the rows on their way fit one shard
 MARK, ENVIRONMENT = marked()
 
 RECIPE = """\

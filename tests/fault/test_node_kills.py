@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 ROWS = 2_000
 SHARD_ROWS = 20
 SHARDS = ROWS // SHARD_ROWS
-IN_FLIGHT = 3  # pipelines.shards.SHARDS_AT_LEAST; one engine, so one worker
+IN_FLIGHT = 8  # pipelines.shards.SPARE_SHARDS for each of the two that hold the rows on their way
 TARGETS = ("driver", "node", "engine", "driver", "node", "engine core")
 
 ACTOR = "ray::VLLMEngine"
