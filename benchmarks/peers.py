@@ -82,7 +82,6 @@ PEER_PACKAGES = (
 )
 MODEL = "embedded://smollm2-135m-instruct"
 CONCURRENCY = (32, 64, 128)
-SERVER_CORE, CLIENT_CORE = {0}, {1}
 SERVER_ARGUMENTS = (
     "--dtype=float32 --max-model-len=512 --max-num-seqs=32 --block-size=32 --enforce-eager "
     "--no-enable-prefix-caching --disable-uvicorn-access-log --middleware=stopwatch.Stopwatch"
@@ -273,14 +272,14 @@ def vllm_server(folder: Path) -> Iterator[str]:
     environment = {**os.environ, **engine, "PYTHONPATH": str(BENCHMARKS), "HF_HUB_OFFLINE": "1"}
     log = folder / "server.txt"
     all_cores = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, SERVER_CORE)
+    os.sched_setaffinity(0, {min(all_cores)})
     with (
         log.open("wb") as stream,
         subprocess.Popen(
             command, stdout=stream, stderr=subprocess.STDOUT, env=environment
         ) as process,
     ):
-        os.sched_setaffinity(0, CLIENT_CORE)
+        os.sched_setaffinity(0, {max(all_cores)})
         try:
             while not asyncio.run(healthy(port)):
                 if process.poll() is not None:
