@@ -18,8 +18,9 @@ from pipelines.desk import StageDesk
 WATCH_SECONDS = 1.0
 """Between two looks."""
 
-OVERLAP = 1.5
-"""Rows that are on their way for every row that engines can work on at once, so that none waits."""
+OVERLAP = 2
+"""Rows that are on their way for every row that engines can work on at once. Answers of one length
+end together: an engine then has a whole batch more to begin with."""
 
 JUDGED_ROWS = 100
 """Answered rows from which the share of rejected ones is judged, or all where there are fewer."""
@@ -31,7 +32,7 @@ ROWS_PER_WORKER = 4096
 
 def rows_on_their_way(engine: Engine) -> int:
     """Rows that workers have put to an engine at most."""
-    return math.ceil(engine.rows_at_once * OVERLAP)
+    return engine.rows_at_once * OVERLAP
 
 
 def workers_for(engine: Engine) -> int:
