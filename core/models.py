@@ -12,7 +12,7 @@ from pyarrow import fs
 
 from core.errors import UseError, WorkError
 from core.identity import content_id, file_digest, folder_digest
-from core.recipe import EndpointTeacher, LoadedRecipe, RecordedTeacher, Teacher
+from core.recipe import EndpointTeacher, LoadedRecipe, RecordedTeacher
 from core.run import explain_write, open_url
 
 EMBEDDED = "embedded://"
@@ -107,7 +107,7 @@ def model_revision(name: str) -> str:
 
 
 def teacher_revision(name: str, loaded: LoadedRecipe) -> str:
-    """What stands behind a teacher.
+    """What a row's id says about who answered it.
 
     Of a model its files, of an endpoint its address and model, of recorded answers the files that
     hold them and how they are read.
@@ -126,18 +126,6 @@ def teacher_revision(name: str, loaded: LoadedRecipe) -> str:
     if teacher.adapter is None:
         return revision
     return content_id(revision, model_revision(teacher.adapter))
-
-
-def teacher_identity(name: str, loaded: LoadedRecipe) -> str:
-    """What a row's id says about who answered it: its revision, and how its engine is set.
-
-    Args:
-        name: The teacher's name in the recipe.
-        loaded: The recipe.
-    """
-    teacher = loaded.recipe.teachers[name]
-    engine = teacher.engine if isinstance(teacher, Teacher) else {}
-    return content_id(teacher_revision(name, loaded), engine)
 
 
 @functools.cache

@@ -97,12 +97,6 @@ class Folder:
         # A name with a dot in front is a write that a kill cut short.
         return sorted(f.base_name for f in found if f.is_file and f.base_name[0] != ".")
 
-    def folders(self) -> list[str]:
-        """Names of the folders in this one, sorted; empty where there is no folder."""
-        system, path = self._open()
-        found = system.get_file_info(fs.FileSelector(path, allow_not_found=True))
-        return sorted(f.base_name for f in found if f.type == fs.FileType.Directory)
-
     def has(self, name: str) -> bool:
         """Whether a file of this name is committed."""
         system, path = self._open()
@@ -196,7 +190,7 @@ def _encoding(schema: pa.Schema) -> dict[str, Any]:
 
 
 def _is_number(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
+    return pa.types.is_integer(kind) or pa.types.is_floating(kind)
 
 
 def explain_write(
@@ -244,23 +238,7 @@ class StageFolder:
     """The place where one stage's work is kept."""
 
     stage: str
-    works: Folder
-    """Of the whole stage: a folder for each work on it."""
-    work: str
-    """The beginning of the work's fingerprint."""
-
-    @property
-    def folder(self) -> Folder:
-        """The place itself."""
-        return self.works.child(self.work)
-
-    def others(self) -> list[str]:
-        """Works on the same stage from other settings, in the same run."""
-        return [work for work in self.works.folders() if work != self.work]
-
-    def other(self, work: str) -> StageFolder:
-        """The place of another work on the same stage."""
-        return StageFolder(self.stage, self.works, work)
+    folder: Folder
 
     @property
     def rows(self) -> Folder:
@@ -369,7 +347,7 @@ class Run:
 
     def stage(self, name: str, work: str) -> StageFolder:
         """The folder of a stage's work, by the fingerprint of that work."""
-        return StageFolder(name, self.folder.child("stages", name), work[:WORK_LENGTH])
+        return StageFolder(name, self.folder.child("stages", name, work[:WORK_LENGTH]))
 
     @property
     def ledger(self) -> Folder:

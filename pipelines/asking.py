@@ -12,7 +12,7 @@ from typing import Any
 import jinja2
 
 from core.identity import content_id
-from core.models import teacher_identity
+from core.models import teacher_revision
 from core.rows import ANSWERED
 from core.run import StageFolder
 from core.stage import StageContext, StageResult
@@ -114,7 +114,7 @@ def ask(context: StageContext) -> StageResult:
         sampling = Sampling(**{**settings["sampling"], "stop": tuple(settings["sampling"]["stop"])})
         parts = {
             "prompt": settings["prompt"],
-            "model": teacher_identity(name, context.recipe),
+            "model": teacher_revision(name, context.recipe),
             "teacher": name,
             "sampling": sampling.parts(),
             "seed": context.recipe.recipe.seed,

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from core.errors import WorkError
 from core.identity import content_id
-from core.models import teacher_identity
+from core.models import teacher_revision
 from core.rows import SCORED
 from core.stage import StageContext, StageResult
 from core.teacher import Engine, LabelScores, Usage
@@ -139,7 +139,7 @@ def score(context: StageContext) -> StageResult:
         "task": recipe.task.model_dump(exclude={"examples", "evaluation"}),
         "examples": [row["id"] for row in examples],
         "prompt": prompt_version(prompts.file),
-        "model": teacher_identity(teacher, context.recipe),
+        "model": teacher_revision(teacher, context.recipe),
         "orders": orders,
     }
     if permutations is not None:

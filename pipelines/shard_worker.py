@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -19,9 +19,6 @@ from pipelines.row_work import Rejection, Row, RowWork, rejected_table
 
 if TYPE_CHECKING:
     import ray
-
-OLD_SHARDS = 32
-"""Shards of earlier plans that a worker has read and keeps: rows come in nearly the same order."""
 
 NOTE_SECONDS = 0.5
 """Between two notes of a worker on how far it is."""
@@ -42,13 +39,6 @@ class ShardReport:
     """What stops the lane."""
 
 
-class Answered(NamedTuple):
-    """Where a row is that was answered before, by an earlier plan or from other settings."""
-
-    work: str
-    shard: str
-
-
 @dataclass(frozen=True)
 class LaneWork:
     """What a worker does."""
@@ -65,7 +55,7 @@ class ShardWorker:
     """Answers shards of one lane, several at once."""
 
     def __init__(
-        self, work: LaneWork, stage: StageFolder, note: Note, reusable: dict[str, Answered]
+        self, work: LaneWork, stage: StageFolder, note: Note, reusable: dict[str, str]
     ) -> None:
         """Describe the work.
 
@@ -73,14 +63,15 @@ class ShardWorker:
             work: What to do with rows.
             stage: Where plan and answers are.
             note: Takes the rows answered since the last note, and says whether to go on.
-            reusable: By row id: found again, not paid again.
+            reusable: By row id, the shard of an earlier plan that kept or rejected it: found
+                again, not paid again.
         """
         self._lane = work.lane
         self._work = work.answer
         self._stage = stage
         self._note = note
         self._reusable = reusable
-        self._old_shards: dict[Answered, dict[str, Row | Rejection]] = {}
+        self._old_shards: dict[str, dict[str, Row | Rejection]] = {}
         self._answered = 0
         self._noted = 0.0
         self._stopped = False
@@ -168,26 +159,23 @@ class ShardWorker:
 
     def _find(self, planned: Row) -> Row | Rejection | None:
         """The answer of an earlier plan, with what this plan has the row carry along."""
-        place = self._reusable.get(planned["id"])
-        if place is None:
+        key = self._reusable.get(planned["id"])
+        if key is None:
             return None
-        if place not in self._old_shards:
-            if len(self._old_shards) == OLD_SHARDS:
-                self._old_shards.pop(next(iter(self._old_shards)))
-            self._old_shards[place] = self._read(place)
-        old = self._old_shards[place][planned["id"]]
+        if key not in self._old_shards:
+            self._old_shards[key] = self._read(f"{key}.parquet")
+        old = self._old_shards[key][planned["id"]]
         if isinstance(old, Rejection):
             return old
         return {name: planned.get(name, value) for name, value in old.items()}
 
-    def _read(self, place: Answered) -> dict[str, Row | Rejection]:
+    def _read(self, file: str) -> dict[str, Row | Rejection]:
         """What a committed shard kept and rejected, by row id."""
-        stage, file = self._stage.other(place.work), f"{place.shard}.parquet"
         found: dict[str, Row | Rejection] = {}
-        if stage.rejected.has(file):
-            for row in stage.rejected.read_table(file).to_pylist():
+        if self._stage.rejected.has(file):
+            for row in self._stage.rejected.read_table(file).to_pylist():
                 found[row["id"]] = Rejection(row["reason"], row["detail"], row["original"])
-        kept = stage.rows.read_table(file).to_pylist()
+        kept = self._stage.rows.read_table(file).to_pylist()
         return found | {row["id"]: row for row in kept}
 
 

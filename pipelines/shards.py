@@ -33,7 +33,6 @@ from pipelines.desk import StageDesk
 from pipelines.plan import PlannedShard, read_plan, sample_rows, write_plan
 from pipelines.row_work import Row, RowWork
 from pipelines.shard_worker import (
-    Answered,
     LaneWork,
     RayShardWorker,
     ShardReport,
@@ -206,7 +205,7 @@ def _ask_here(
     context: StageContext,
     lane: _Lane,
     desk: StageDesk,
-    reusable: dict[str, Answered],
+    reusable: dict[str, str],
     report: Report,
 ) -> None:
     """Answer a lane's shards from the driver."""
@@ -226,7 +225,7 @@ def _ask_everywhere(
     context: StageContext,
     lanes: list[_Lane],
     desk: StageDesk,
-    reusable: dict[str, Answered],
+    reusable: dict[str, str],
     report: Report,
 ) -> None:
     """Answer lanes' shards by workers all over the cluster, in one pass of Ray Data."""
@@ -271,21 +270,12 @@ def _dataset(
     )
 
 
-def _reusable_rows(stage: StageFolder, spare: set[str]) -> dict[str, Answered]:
-    """By row id, where the row is answered already.
-
-    Args:
-        stage: What is worked on.
-        spare: Its shards that are of an earlier plan.
-    """
-    works = {stage.work: spare}
-    for work in stage.others():  # equal ids are equal work, whatever else has changed
-        works[work] = stage.other(work).committed_shards()
+def _reusable_rows(stage: StageFolder, spare: set[str]) -> dict[str, str]:
+    """By row id, the shard of an earlier plan that kept or rejected it."""
     return {
-        row_id: Answered(work, key)
-        for work, keys in works.items()
-        for folder in (stage.other(work).rows, stage.other(work).rejected)
-        for key in keys.intersection(name.removesuffix(".parquet") for name in folder.names())
+        row_id: key
+        for folder in (stage.rows, stage.rejected)
+        for key in spare.intersection(name.removesuffix(".parquet") for name in folder.names())
         for row_id in folder.read_table(f"{key}.parquet", ["id"])["id"].to_pylist()
     }
 

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from core.identity import content_id
-from core.models import teacher_identity
+from core.models import teacher_revision
 from core.rows import GENERATED
 from core.stage import StageContext, StageResult
 from core.teacher import Engine, Sampling
@@ -126,7 +126,7 @@ def write_items(context: StageContext) -> StageResult:
         "task": recipe.task.model_dump(exclude={"examples", "evaluation"}),
         "examples": [row["id"] for row in examples],
         "prompt": prompt_version(f"{FOLDER}/{template}"),
-        "model": teacher_identity(teacher, context.recipe),
+        "model": teacher_revision(teacher, context.recipe),
         "sampling": sampling.parts(),
         "seed": recipe.seed,
     }

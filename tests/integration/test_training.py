@@ -73,7 +73,7 @@ class Case:
     entries: list[Entry] = field(default_factory=list)
 
     def context(self) -> StageContext:
-        rows = StageFolder("select", Folder(str(self.folder)), "select")
+        rows = StageFolder("select", Folder(str(self.folder / "select")))
         half = len(self.rows) // 2
         for key, part in (("a", self.rows[:half]), ("b", self.rows[half:])):
             table = pa.Table.from_pylist(part, schema=TRAINING)
@@ -87,7 +87,7 @@ class Case:
             students={"encoder": Student(model=str(self.base))},
         )
         return StageContext(
-            stage=StageFolder("train-encoder", Folder(str(self.folder)), "train"),
+            stage=StageFolder("train-encoder", Folder(str(self.folder / "train"))),
             recipe=LoadedRecipe(recipe, self.folder),
             settings={"student": "encoder", "train": self.train.model_dump(), "seed": 1},
             inputs={"rows": rows},

@@ -109,21 +109,6 @@ def test_more_samples_ask_only_for_what_is_new(run, server):
     assert len(server.arrivals) - before == 40
 
 
-def test_a_changed_prompt_of_one_teacher_asks_no_other_again(run, server):
-    server.behave = lambda number, body: said(prompt_of(body).upper())
-    (run.folder / "rows.jsonl").write_text("\n".join(f'{{"text": "row {n}"}}' for n in range(30)))
-    assert run().returncode == 0
-    before = len(server.arrivals)
-    done = run("rows.jsonl", "--update", "--set", "ask.two.prompt='Tell me why: {{ question }}'")
-    assert done.returncode == 0, done.stderr
-    asked = server.arrivals[before:]
-    assert [arrival.body["model"] for arrival in asked] == ["large"] * 30
-    texts = stage_of(run.folder, "ask").read()["text"].to_pylist()
-    assert sum(text.startswith("TELL ME WHY") for text in texts) == 30
-    assert sum(text.startswith("Q: ROW") for text in texts) == 60
-    assert len(texts) == 90
-
-
 def test_a_parquet_file_is_read_as_a_jsonl_file_is(run, server):
     server.behave = lambda number, body: said("fine")
     texts = [f"row {n}" for n in range(30)]
