@@ -190,7 +190,7 @@ def _encoding(schema: pa.Schema) -> dict[str, Any]:
 
 
 def _is_number(kind: pa.DataType) -> bool:
-    return pa.types.is_integer(kind) or pa.types.is_floating(kind)
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
 
 
 def explain_write(

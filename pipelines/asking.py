@@ -13,6 +13,7 @@ import jinja2
 
 from core.identity import content_id
 from core.models import teacher_revision
+from core.recipe import Teacher
 from core.rows import ANSWERED
 from core.run import StageFolder
 from core.stage import StageContext, StageResult
@@ -109,8 +110,10 @@ def ask(context: StageContext) -> StageResult:
     Inputs: `inputs`, input rows.
     """
     lanes = []
-    for name, settings in context.settings["ask"].items():
-        engine = context.engine(name)
+    teachers = context.recipe.recipe.teachers
+    # Engines last: they take minutes to start, and a mistake in another teacher shows at once.
+    for name in sorted(context.settings["ask"], key=lambda n: isinstance(teachers[n], Teacher)):
+        engine, settings = context.engine(name), context.settings["ask"][name]
         sampling = Sampling(**{**settings["sampling"], "stop": tuple(settings["sampling"]["stop"])})
         parts = {
             "prompt": settings["prompt"],

@@ -385,10 +385,12 @@ class Endpoint:
             self._raise_if_down()
             body = json.dumps(request).encode()
             try:
-                outcome = await self._try(connection, body, 2, read_completion, probe=True)
+                # Not in the line: behind a low limit all would wait to hear that it is down.
+                outcome = await self._try(connection, body, 0, read_completion, probe=True)
             except _RefusedError:
                 return True  # it does answer
-            return not isinstance(outcome, _Trouble)
+            # One that asks for a pause works.
+            return not isinstance(outcome, _Trouble) or outcome.status == 429
 
     @contextmanager
     def _flight(self) -> Iterator[None]:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, get_args
 
 import numpy as np
@@ -35,7 +37,9 @@ class VLLMEngine:
         arguments: dict[str, Any],
         seed: int,
         log: Path | None,
+        *,
         adapter: Path | None = None,
+        secrets: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """Load the model; returns when the engine can answer.
 
@@ -45,8 +49,10 @@ class VLLMEngine:
             seed: Of the run.
             log: File for what vLLM prints, or None to leave it to Ray's worker log.
             adapter: Folder of a LoRA adapter that answers in the model's place.
+            secrets: Variables for the environment of this process and of those that it starts.
         """
         began = time.monotonic()
+        os.environ.update(secrets)
         end_group_with_this_process()
         if log is not None:
             _redirect_output(log)

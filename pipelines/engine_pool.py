@@ -22,7 +22,7 @@ from core.teacher import Completion, EngineKilled, LabelScores, Sampling, Sequen
 from pipelines.beside_driver import actor_beside_driver
 from pipelines.engine import VLLMEngine
 from pipelines.engine_roster import EngineRoster, back
-from pipelines.engine_start import EngineStart, environment_of
+from pipelines.engine_start import EngineStart, environment_of, secrets_of
 
 REFRESH_SECONDS = 0.5
 """Age at which the list of engines is asked for again."""
@@ -272,7 +272,17 @@ def start_engines(
     Raises:
         UseError: An engine does not start.
     """
-    start = EngineStart(name, teacher, folder, adapter, seed, logs, environment_of(teacher), engine)
+    start = EngineStart(
+        name=name,
+        teacher=teacher,
+        folder=folder,
+        adapter=adapter,
+        seed=seed,
+        logs=logs,
+        environment=environment_of(teacher),
+        secrets=secrets_of(teacher),
+        engine=engine,
+    )
     roster = actor_beside_driver(EngineRoster, max_concurrency=ROSTER_CALLS).remote(start)
     try:
         ray.get(roster.start.remote())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,9 @@ class EngineStart:
     logs: Path
     """Folder for vLLM's output."""
     environment: dict[str, str]
-    """Of the engines' processes, with what the recipe takes from the driver's."""
+    """Of the engines' processes."""
+    secrets: dict[str, str] = field(repr=False)
+    """The same, of what may stand in no log."""
     engine: type = VLLMEngine
 
     @property
@@ -96,7 +98,9 @@ class EngineStart:
             runtime_env={"env_vars": self.environment},
         )
         log = self.logs / f"engine-{self.name}-{number}.log"
-        actor = actor_class.remote(str(self.folder), arguments, self.seed, log, self.adapter)
+        actor = actor_class.remote(
+            str(self.folder), arguments, self.seed, log, adapter=self.adapter, secrets=self.secrets
+        )
         return StartedEngine(actor, group)
 
 
@@ -107,25 +111,28 @@ def bundles_of(teacher: Teacher) -> list[dict[str, float]]:
 
 
 def environment_of(teacher: Teacher) -> dict[str, str]:
-    """Variables of an engine's process: what vLLM needs here, and what the recipe says.
+    """Variables of an engine's process: what vLLM needs here, and what the recipe says openly."""
+    given = {k: v for k, v in teacher.environment.items() if not REFERENCE.fullmatch(v)}
+    return {**_for_cores(teacher), **given}
+
+
+def secrets_of(teacher: Teacher) -> dict[str, str]:
+    """Variables of an engine's process that the recipe takes from this process's environment.
+
+    They go to the engine by themselves: Ray writes the others into its logs, which a run keeps.
 
     Raises:
         UseError: The recipe refers to a variable that is not set here.
     """
-    given = {key: _taken_from_here(key, value) for key, value in teacher.environment.items()}
-    return {**_for_cores(teacher), **given}
-
-
-def _taken_from_here(name: str, value: str) -> str:
-    """A variable's value, looked up where the recipe refers to this process's environment."""
-    reference = REFERENCE.fullmatch(value)
-    if reference is None:
-        return value
-    if reference[1] not in os.environ:
-        raise UseError(
-            f"environment.{name}", f"{reference[1]} is not set here.", f"Export {reference[1]}."
-        )
-    return os.environ[reference[1]]
+    found = {}
+    for name, value in teacher.environment.items():
+        reference = REFERENCE.fullmatch(value)
+        if reference is not None:
+            if reference[1] not in os.environ:
+                cause, mend = f"{reference[1]} is not set here.", f"Export {reference[1]}."
+                raise UseError(f"environment.{name}", cause, mend)
+            found[name] = os.environ[reference[1]]
+    return found
 
 
 def _for_cores(teacher: Teacher) -> dict[str, str]:

@@ -9,6 +9,9 @@ _WATCH = 'read -r _; kill -s KILL -- "-$0"'
 """For a shell whose input ends with the process that it watches; `$0` is the group."""
 
 
+_watching: subprocess.Popen[bytes] | None = None
+
+
 def end_group_with_this_process() -> None:
     """Have all processes that this one starts from now on killed when it ends.
 
@@ -18,7 +21,8 @@ def end_group_with_this_process() -> None:
     if os.getpgrp() != os.getpid():
         os.setpgid(0, 0)
     # Only this process holds the other end: Python hands no open file on to what it executes.
-    subprocess.Popen(
+    global _watching  # noqa: PLW0603, the other end is to stay open for as long as the process lives
+    _watching = subprocess.Popen(
         ["/bin/sh", "-c", _WATCH, str(os.getpid())],
         stdin=subprocess.PIPE,
         # It has nothing to say: where all have ended by themselves, none is found.

@@ -20,6 +20,9 @@ from pipelines.row_work import Rejection, Row, RowWork, rejected_table
 if TYPE_CHECKING:
     import ray
 
+OLD_SHARDS = 32
+"""Shards of earlier plans that a worker has read and keeps: rows come in nearly the same order."""
+
 NOTE_SECONDS = 0.5
 """Between two notes of a worker on how far it is."""
 
@@ -35,6 +38,8 @@ class ShardReport:
     key: str
     rows: int = 0
     rejected: int = 0
+    found: int = 0
+    """Rows of both that an earlier plan had answered."""
     error: StillhouseError | None = None
     """What stops the lane."""
 
@@ -95,7 +100,7 @@ class ShardWorker:
             return ShardReport(self._lane, key, error=fault)
         return ShardReport(self._lane, key, *found) if found else None
 
-    async def _answer(self, key: str) -> tuple[int, int] | None:
+    async def _answer(self, key: str) -> tuple[int, ...] | None:
         if self._stopped:
             return None
         planned = await asyncio.to_thread(read_shard, self._stage.plan, key)
@@ -114,7 +119,8 @@ class ShardWorker:
         ]
         await asyncio.to_thread(self._commit, key, rows, rejections)
         await self._tell()
-        return len(rows), len(rejections)
+        found = sum(row["id"] in self._reusable for row in planned)
+        return len(rows), len(rejections), found
 
     def _committed(self, key: str) -> tuple[int, int] | None:
         """Rows and rejected rows of a shard that is there."""
@@ -163,6 +169,8 @@ class ShardWorker:
         if key is None:
             return None
         if key not in self._old_shards:
+            if len(self._old_shards) == OLD_SHARDS:
+                self._old_shards.pop(next(iter(self._old_shards)))
             self._old_shards[key] = self._read(f"{key}.parquet")
         old = self._old_shards[key][planned["id"]]
         if isinstance(old, Rejection):
@@ -210,7 +218,7 @@ def as_row(report: ShardReport) -> dict[str, Any]:
 def from_row(row: dict[str, Any]) -> ShardReport:
     """The report that a row was made of."""
     if not row["error"]:
-        return ShardReport(row["lane"], row["key"], row["rows"], row["rejected"])
+        return ShardReport(row["lane"], row["key"], row["rows"], row["rejected"], row["found"])
     name, *parts = json.loads(row["error"])
     error = (UseError if name == UseError.__name__ else WorkError)(*parts)
     return ShardReport(row["lane"], row["key"], error=error)

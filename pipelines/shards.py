@@ -25,6 +25,9 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from core.errors import StillhouseError, WorkError
 from core.run import StageFolder, count_by_reason
 from core.stage import StageContext, StageResult
@@ -49,6 +52,9 @@ if TYPE_CHECKING:
 SPARE_SHARDS = 4
 """Shards that are open for every one whose rows are all on their way. A shard ends with its longest
 answer: while that one is written, rows of other shards keep the engine full."""
+
+PASSING = ["failed", "poison"]
+"""Reasons of rejected rows that may be gone another time: a longer plan asks these rows again."""
 
 WORKER_CPUS = 0.1
 """A worker waits for engines nearly all the time."""
@@ -118,7 +124,8 @@ def run_shards(context: StageContext, lanes: Sequence[Lane]) -> StageResult:
     }
     rejected = _rejected_reasons(context.stage, keys)
     result = StageResult(keys, sum(rows.values()), rejected, {"rows_by_teacher": rows})
-    context.stage.plan.remove()
+    if context.sample is None:  # the plan of all rows outlives a sample
+        context.stage.plan.remove()
     return result
 
 
@@ -163,7 +170,7 @@ def _answer(
                 lane.error = lane.error or report.error
                 desk.stop(lane.name)
             else:
-                watch.committed(lane.name, report.rows, report.rejected)
+                watch.committed(report)
     if watch.verdict is not None:
         raise watch.verdict
 
@@ -272,12 +279,15 @@ def _dataset(
 
 def _reusable_rows(stage: StageFolder, spare: set[str]) -> dict[str, str]:
     """By row id, the shard of an earlier plan that kept or rejected it."""
-    return {
-        row_id: key
-        for folder in (stage.rows, stage.rejected)
-        for key in spare.intersection(name.removesuffix(".parquet") for name in folder.names())
-        for row_id in folder.read_table(f"{key}.parquet", ["id"])["id"].to_pylist()
-    }
+    found: dict[str, str] = {}
+    for key in spare.intersection(name.removesuffix(".parquet") for name in stage.rejected.names()):
+        rejected = stage.rejected.read_table(f"{key}.parquet", ["id", "reason"])
+        lasting = rejected.filter(pc.invert(pc.is_in(rejected["reason"], pa.array(PASSING))))
+        found.update(dict.fromkeys(lasting["id"].to_pylist(), key))
+    for key in spare:
+        kept = stage.rows.read_table(f"{key}.parquet", ["id"])["id"].to_pylist()
+        found.update(dict.fromkeys(kept, key))
+    return found
 
 
 def _rejected_reasons(stage: StageFolder, keys: list[str]) -> dict[str, int]:

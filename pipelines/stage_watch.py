@@ -14,6 +14,7 @@ from core.ledger import Entry
 from core.stage import LaneProgress, Progress, StageContext
 from core.teacher import Engine
 from pipelines.desk import StageDesk
+from pipelines.shard_worker import ShardReport
 
 WATCH_SECONDS = 1.0
 """Between two looks."""
@@ -52,6 +53,8 @@ class LaneCount:
     rejected: int = 0
     answered: int = 0
     """By this attempt, committed or not."""
+    found: int = 0
+    """Of those, rows that an earlier plan had answered: they cost nothing."""
     began: float = field(default_factory=time.monotonic)
 
     @property
@@ -62,9 +65,14 @@ class LaneCount:
     @property
     def seconds_left(self) -> float:
         """At the rate of this attempt so far; infinite while it has none."""
-        if not self.answered:
+        if not self.asked:
             return math.inf
-        return (self.total - self.done) * (time.monotonic() - self.began) / self.answered
+        return (self.total - self.done) * (time.monotonic() - self.began) / self.asked
+
+    @property
+    def asked(self) -> int:
+        """Rows that this attempt has put to the engine and that are answered."""
+        return max(0, self.answered - self.found)
 
 
 class StageWatch:
@@ -102,12 +110,14 @@ class StageWatch:
                 raise
         self._desk.close()
 
-    def committed(self, lane: str, kept: int, rejected: int) -> None:
+    def committed(self, report: ShardReport) -> None:
         """Note a shard that was committed."""
+        lane, kept, rejected = report.lane, report.rows, report.rejected
         with self._lock:
             count = self._lanes[lane]
             count.kept += kept
             count.rejected += rejected
+            count.found += report.found
             count.answered = max(count.answered, count.kept + count.rejected)
         if self._metrics is not None:
             self._metrics.committed(lane, kept, rejected)
@@ -117,6 +127,9 @@ class StageWatch:
         while not self._ended.wait(WATCH_SECONDS):
             try:
                 self._look()
+            except StillhouseError as error:  # without a ledger there is no budget
+                self._end_with(self.verdict or error)
+                return
             except Exception as error:
                 if not _of_ray(error):
                     raise
@@ -149,7 +162,7 @@ class StageWatch:
         # Beside the rows on their way, those of the shard that each worker has begun on.
         shards = workers_for(count.engine) * self._context.recipe.recipe.shard_rows
         rows = min(rows_on_their_way(count.engine) + shards, count.total - count.done)
-        share = rows / count.answered if count.answered else 0.0
+        share = rows / count.asked if count.asked else 0.0
         return replace(
             entry,
             tokens_in=round(entry.tokens_in * share),

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from core.ledger import Ledger, total
-from core.recipe import Teacher
+from core.recipe import AnyTeacher, EndpointTeacher, Teacher
 from core.run import Run, StageFolder
 from pipelines.plan import read_plan
 from pipelines.prompt_files import compile_prompt
@@ -34,7 +34,14 @@ from stillhouse.report.teacher_data import (
     TeacherWork,
 )
 from stillhouse.report.wording import money
-from stillhouse.run_reader import Row, RunReader, device_prices, provenance, sample_step
+from stillhouse.run_reader import (
+    Row,
+    RunReader,
+    device_prices,
+    model_name,
+    provenance,
+    sample_step,
+)
 
 EXAMPLES = 20
 """Rejected rows of one stage, teacher and reason that the report's data holds."""
@@ -260,14 +267,22 @@ class _Rejected:
             teacher = self.found[row["teacher"]]
             teacher.rejected[row["reason"]] += 1
             item = json.loads(row["original"])["item"]
-            told = f"{row['reason']}: {row['detail']}"
-            teacher.rejections.setdefault(item, []).append(told)
+            if item in teacher.shown:
+                told = f"{row['reason']}: {row['detail']}"
+                teacher.rejections.setdefault(item, []).append(told)
 
 
 def _questions(reader: RunReader, planned: int | None, found: _Found) -> int | None:
     if "ask" in reader.finished:
         return found.answered + found.rejected.total()
     return planned
+
+
+def _place(teacher: AnyTeacher) -> str:
+    """Where a teacher's answers come from, in a word or two."""
+    if isinstance(teacher, Teacher):
+        return f"{teacher.device.count:g} {teacher.device.kind} an engine"
+    return "endpoint" if isinstance(teacher, EndpointTeacher) else "recorded"
 
 
 def _teacher(reader: RunReader, name: str, planned: int | None, found: _Found) -> TeacherWork:
@@ -278,7 +293,7 @@ def _teacher(reader: RunReader, name: str, planned: int | None, found: _Found) -
     summed = total((e for e in reader.entries() if e.teacher == name), reader.prices)
     return TeacherWork(
         name=name,
-        model=section.model,
+        model=model_name(section),
         samples=recipe.ask[name].samples,
         asked=_questions(reader, planned, found),
         answered=found.answered,
@@ -286,6 +301,7 @@ def _teacher(reader: RunReader, name: str, planned: int | None, found: _Found) -
         finishes=dict(found.finishes.most_common()),
         used=summed.entry,
         device=device.kind if device else "",
+        place=_place(section),
         devices=device.count if device else 0.0,
         money=summed.money,
         lengths=found.summed_lengths(),

@@ -15,7 +15,7 @@ from core.embedded import EMBEDDED_MODELS
 from core.ledger import Entry, Ledger
 from core.models import EMBEDDED
 from core.prices import PriceBook
-from core.recipe import LoadedRecipe
+from core.recipe import AnyTeacher, LoadedRecipe, Teacher
 from core.run import Manifest, Run, StageFolder
 from stillhouse.methods import lay_out
 from stillhouse.report import data as report
@@ -104,7 +104,7 @@ def provenance(reader: RunReader, students: dict[str, str]) -> report.Provenance
     manifests = [reader.manifest(s.name) for s in reader.layout if s.name in reader.finished]
     # Not asked of the models again: a run is read where they are gone, and they may have changed.
     revisions = {name: r for m in manifests for name, r in m.made_from["models"].items()}
-    by_teacher = {name: r for m in manifests for name, r in m.made_from["teachers"].items()}
+    by_teacher = {name: r for m in manifests for name, r in m.made_from.get("teachers", {}).items()}
     return report.Provenance(
         run=reader.run.folder.location,
         recipe=reader.run.folder.read("recipe.yaml").decode(),
@@ -114,7 +114,7 @@ def provenance(reader: RunReader, students: dict[str, str]) -> report.Provenance
         ],
         models=[
             *(
-                _model(name, "teacher", t.model, by_teacher.get(name))
+                _model(name, "teacher", model_name(t), by_teacher.get(name))
                 for name, t in teachers.items()
             ),
             *(
@@ -127,6 +127,12 @@ def provenance(reader: RunReader, students: dict[str, str]) -> report.Provenance
         started=min((m.committed for m in manifests), default=None),
         created=datetime.now(UTC).isoformat(),
     )
+
+
+def model_name(teacher: AnyTeacher) -> str:
+    """A teacher's model, with the adapter that is put on it."""
+    adapter = teacher.adapter if isinstance(teacher, Teacher) else None
+    return teacher.model if adapter is None else f"{teacher.model} + {adapter}"
 
 
 def _model(name: str, role: Any, source: str, revision: str | None) -> report.Model:

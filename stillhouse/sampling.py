@@ -156,10 +156,7 @@ class _Reader:
 def read_answered(
     folder: StageFolder, teachers: list[str], entries: list[Entry]
 ) -> dict[str, Answered]:
-    """What teachers have answered of a stage, by all shards that are there.
-
-    A shard is one teacher's. One without a kept row does not tell whose, and is left out where the
-    stage has several.
+    """What teachers have answered of a stage, by all shards that are there; each is one teacher's.
 
     Args:
         folder: Of the stage.
@@ -172,13 +169,13 @@ def read_answered(
     with_rejected = set(folder.rejected.names())
     for file in folder.rows.names():
         table = folder.rows.read_table(file, ["id", "teacher", "usage"])
-        if not table.num_rows and len(teachers) > 1:
-            continue
-        teacher = table["teacher"][0].as_py() if table.num_rows else teachers[0]
-        ids[teacher].append(id_numbers(table))
-        usage[teacher].append(_usage(table))
+        if table.num_rows:
+            teacher = table["teacher"][0].as_py()
+            ids[teacher].append(id_numbers(table))
+            usage[teacher].append(_usage(table))
         if file in with_rejected:
-            rejected[teacher].append(id_numbers(folder.rejected.read_table(file, ["id"])))
+            refused = folder.rejected.read_table(file, ["id", "teacher"])
+            rejected[refused["teacher"][0].as_py()].append(id_numbers(refused))
     found = {}
     for teacher in teachers:
         # A row of a sample stands in its own shard and, later, in the run's.

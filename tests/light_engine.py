@@ -16,7 +16,7 @@ from core.teacher import Completion, Usage
 class LightEngine:
     """Answers after a moment; dies of `POISON`, and dies on its first call where `fragile` says."""
 
-    def __init__(self, model, arguments, seed, log, adapter) -> None:
+    def __init__(self, model, arguments, seed, log, **_) -> None:
         self._began = time.monotonic()
         self._seconds = arguments.get("seconds", 0.01)
         self._at_once = asyncio.Semaphore(arguments.get("max_num_seqs", 8))

@@ -63,7 +63,9 @@ class TeacherWork:
     used: Entry
     """What the ledger has, added up."""
     device: str
-    """Its kind; empty for an endpoint."""
+    """Its kind; empty where none is held."""
+    place: str
+    """Where its answers come from: what an engine holds, or `endpoint`, or `recorded`."""
     devices: float
     """What one engine holds of it; 0 for an endpoint."""
     money: float | None

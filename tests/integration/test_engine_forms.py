@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from pathlib import Path
 
+import psutil
 import pytest
 import ray
 from pydantic import ValidationError
@@ -101,6 +103,22 @@ def test_an_adapter_answers_as_the_model_with_its_weights_merged(merged, tiny_te
     pool = engine_of(tiny_teacher, adapter=adapter_folder(str(folder)))
     found = asyncio.run(pool.score_text(PROMPT, TEXT))
     assert found.logprobs == pytest.approx(logprobs_of(model, tiny_teacher), abs=1e-3)
+
+
+def test_a_secret_reaches_the_engine_and_no_log(tiny_teacher, engine_of, tmp_path, monkeypatch):
+    secret = "s3cret-0f-th1s-test"
+    monkeypatch.setenv("MY_TOKEN", secret)
+    pool = engine_of(tiny_teacher, environment={"HF_TOKEN": "${MY_TOKEN}", "PLAIN": "told"})
+    (process,) = pool.processes()
+    children = psutil.Process(process).children(recursive=True)
+    assert {child.environ().get("HF_TOKEN") for child in children} == {secret}
+    assert {child.environ().get("PLAIN") for child in children} == {"told"}
+    session = Path(ray._private.worker._global_node.get_session_dir_path())
+    logs = [*(session / "logs").rglob("*.*"), *tmp_path.rglob("*.log")]
+    assert [
+        log for log in logs if log.is_file() and secret in log.read_text(errors="replace")
+    ] == []
+    assert any("told" in log.read_text(errors="replace") for log in logs if log.is_file())
 
 
 def test_an_adapter_is_part_of_what_answered(merged, tiny_teacher, tmp_path):

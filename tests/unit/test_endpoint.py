@@ -262,6 +262,13 @@ def test_a_prompt_that_moderation_refuses_is_not_a_refused_key(server):
     assert ask(teacher).text == "fine"
 
 
+def test_a_probe_that_is_told_to_wait_finds_no_dead_endpoint(server):
+    server.behave = lambda number, body: (
+        failed(403, "flagged") if "rude" in str(body) else failed(429, "too many")
+    )
+    assert ask(endpoint(server), "rude").reason == "refused"
+
+
 def test_what_stands_before_a_conversation_is_sent_with_it(server):
     sampling = replace(SHORT, system="You are brief.")
     run(teacher := endpoint(server), lambda: teacher.complete("Hello?", sampling))

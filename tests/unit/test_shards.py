@@ -11,7 +11,7 @@ from core.identity import content_id
 from core.run import Folder, StageFolder
 from pipelines.plan import read_plan, read_shard, shard_key, split, write_plan
 from pipelines.row_work import Rejection
-from pipelines.shard_worker import ShardReport, ShardWorker
+from pipelines.shard_worker import LaneWork, ShardReport, ShardWorker
 
 rows = st.lists(st.integers(0, 30)).map(
     lambda numbers: [{"id": content_id(number), "number": number} for number in numbers]
@@ -90,7 +90,7 @@ def test_a_shard_that_comes_a_second_time_is_counted_and_not_answered_again(tmp_
     (shard,) = read_plan(stage.plan, "all")
     expected = (3, 2) if odd == "is rejected" else (5, 0)
     for _ in range(2):  # by two workers, as after the death of a node
-        worker = ShardWorker("one", work, stage, note, {})
+        worker = ShardWorker(LaneWork("one", work, 5), stage, note, {})
         report = asyncio.run(worker.answer(shard.key))
         assert report == ShardReport("one", shard.key, *expected)
     assert work.asked == 5

@@ -67,6 +67,7 @@ def full() -> t.TeacherDataReport:
         finishes={"stop": 441, "length": 49},
         used=used,
         device="cpu-core",
+        place="2 cpu-core an engine",
         devices=2.0,
         money=0.5,
         lengths=t.Lengths(d.Histogram([-0.5, 9.5, 19.5, 29.5], [90, 300, 100]), 14, 22, 29),
@@ -78,6 +79,7 @@ def full() -> t.TeacherDataReport:
         model="large",
         used=replace(used, startup_seconds=0, useful_seconds=0, idle_seconds=0),
         device="",
+        place="endpoint",
         devices=0.0,
         money=1.5,
         logits=None,
@@ -337,6 +339,6 @@ def test_bytes_of_the_likeliest_tokens_are_those_of_the_files(begun, kind):
     assert 0 < logits.stored_bytes < files
     if kind == "random":  # nothing to compress: all of the files but the other columns
         assert logits.stored_bytes > 0.95 * files
-        assert logits.stored_per_token > 0.95 * logits.plain_per_token
+        assert logits.stored_per_token > 0.9 * logits.plain_per_token
     else:
         assert logits.stored_per_token < 1
