@@ -98,9 +98,12 @@ class ShardWorker:
             mend = "What was committed is safe. The run's logs/ say more."
             fault = WorkError(f"stage {self._stage.stage}", cause, mend)
             return ShardReport(self._lane, key, error=fault)
-        return ShardReport(self._lane, key, *found) if found else None
+        if found is None:
+            return None
+        rows, rejected, reused = found
+        return ShardReport(self._lane, key, rows, rejected, reused)
 
-    async def _answer(self, key: str) -> tuple[int, ...] | None:
+    async def _answer(self, key: str) -> tuple[int, int, int] | None:
         if self._stopped:
             return None
         planned = await asyncio.to_thread(read_shard, self._stage.plan, key)
@@ -122,15 +125,15 @@ class ShardWorker:
         found = sum(row["id"] in self._reusable for row in planned)
         return len(rows), len(rejections), found
 
-    def _committed(self, key: str) -> tuple[int, int] | None:
-        """Rows and rejected rows of a shard that is there."""
+    def _committed(self, key: str) -> tuple[int, int, int] | None:
+        """Rows and rejected rows of a shard that this attempt has committed already."""
         file = f"{key}.parquet"
         if not self._stage.rows.has(file):
             return None
-        rejected = self._stage.rejected
-        return self._stage.rows.row_count(file), (
-            rejected.row_count(file) if rejected.has(file) else 0
-        )
+        rows, rejected = self._stage.rows.row_count(file), 0
+        if self._stage.rejected.has(file):
+            rejected = self._stage.rejected.row_count(file)
+        return rows, rejected, 0
 
     async def _begin(self, row: Row) -> asyncio.Task[Row | Rejection]:
         """Start on a row as soon as there is room for it."""
