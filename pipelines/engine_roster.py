@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,6 +35,8 @@ class _Place:
     ready: bool = False
     taken: bool = False
     """Nobody may call it: somebody has it alone, or it is about to be closed."""
+    looked: float = 0.0
+    """When its statistics were asked for last."""
     seen: dict[int, dict[str, float]] = field(default_factory=dict)
     """Its last statistics, by process: one that died counts with what it had used."""
 
@@ -180,11 +183,14 @@ class EngineRoster:
         """Keep the statistics fresh: what an engine used is known when it dies."""
         while True:
             await asyncio.sleep(POLL_SECONDS)
-            await asyncio.gather(*(self._look(place) for place in self._places.values()))
+            old = time.monotonic() - POLL_SECONDS  # a stage that runs looks by itself
+            stale = [place for place in self._places.values() if place.looked < old]
+            await asyncio.gather(*(self._look(place) for place in stale))
 
     async def _look(self, place: _Place) -> None:
         if not place.ready:
             return
+        place.looked = time.monotonic()
         try:
             found = await place.actor.statistics.remote()
         except ray.exceptions.RayError:
