@@ -246,7 +246,8 @@ def test_evaluation_rows_without_a_text_are_an_error_before_anything_is_asked(ru
 
 def test_no_fuzzed_row_stops_curation_and_each_is_kept_or_rejected(run, server):
     server.behave = lambda number, body: said("fine")
-    text = b"\n".join(fuzzed_lines(1_000, seed=1)).replace(b'"question"', b'"text"')
+    lines = fuzzed_lines(1_000, seed=1)
+    text = b"\n".join(lines + lines[-100:]).replace(b'"question"', b'"text"')
     (run.folder / "rows.jsonl").write_bytes(text)
     (run.folder / "held.jsonl").write_bytes(text.replace(b'"text"', b'"headline"')[:20_000])
     done = run("rows.jsonl", *curated("curate.max_words=100000"), "--until", "curate")
