@@ -20,7 +20,6 @@ import numpy as np
 from core.errors import UseError
 from core.identity import content_id
 from core.teacher import Completion, LabelScores, Sampling, SequenceScore, TopTokens, Usage
-from pipelines.process_group import end_group_with_this_process
 
 NOT_TEXT = "the prompt holds half a surrogate pair, which is no character"
 
@@ -53,7 +52,6 @@ class VLLMEngine:
         """
         began = time.monotonic()
         os.environ.update(secrets)
-        end_group_with_this_process()
         if log is not None:
             _redirect_output(log)
         # Imported here, after the redirection, because vLLM configures its logging on import.
