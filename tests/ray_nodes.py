@@ -2,14 +2,13 @@
 
     python -m tests.ray_nodes
 
-The head has no cores, as on Kubernetes; the second node has them all. Each node that is added is
-told as a line of JSON, `{"address": ..., "raylet": process id}`. A line of input adds a node where
-one was killed; the end of the input ends the cluster.
+The head has no cores, as on Kubernetes; the second node has them all. The cluster's address is
+told as a line of output. At a line of input the second node is killed with SIGKILL, another is put
+in its place, and that is told as a line. The end of the input ends the cluster.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import tempfile
@@ -40,19 +39,27 @@ def main() -> None:
             },
         )
         try:
-            _add(cluster)
+            node = cluster.add_node(num_cpus=NODE_CPUS)
+            _tell(cluster.address)
             for _ in sys.stdin:
-                _add(cluster)
+                _kill(node)
+                node = cluster.add_node(num_cpus=NODE_CPUS)
+                _tell("replaced")
         finally:
             cluster.shutdown()
 
 
-def _add(cluster) -> None:
+def _kill(node) -> None:
     from ray._private.ray_constants import PROCESS_TYPE_RAYLET
 
-    node = cluster.add_node(num_cpus=NODE_CPUS)
-    raylet = node.all_processes[PROCESS_TYPE_RAYLET][0].process.pid
-    sys.stdout.write(json.dumps({"address": cluster.address, "raylet": raylet}) + "\n")
+    raylet = node.all_processes[PROCESS_TYPE_RAYLET][0].process
+    raylet.kill()
+    # To the node's workers, one that has ended and that nobody has asked is still alive.
+    raylet.wait()
+
+
+def _tell(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 
 

@@ -66,20 +66,16 @@ class Nodes:
             stdout=subprocess.PIPE,
             text=True,
         )
-        address = self._added()
-        self.environment = {**environment, "RAY_ADDRESS": address}
+        self.environment = {**environment, "RAY_ADDRESS": self._told()}
 
-    def _added(self) -> str:
-        added = json.loads(self._process.stdout.readline())
-        self._raylet = added["raylet"]
-        return added["address"]
+    def _told(self) -> str:
+        return self._process.stdout.readline().strip()
 
     def kill_one(self) -> None:
         """SIGKILL the node with all cores, and put another in its place."""
-        os.kill(self._raylet, signal.SIGKILL)
-        self._process.stdin.write("another\n")
+        self._process.stdin.write("kill\n")
         self._process.stdin.flush()
-        self._added()
+        assert self._told() == "replaced"
 
     def processes(self, title: str) -> list[int]:
         """Ids of processes by what their titles begin with."""

@@ -30,7 +30,7 @@ from pipelines.shards import Lane, run_shards
 from pipelines.teacher_prompt import fewshot_choice_prompt
 from pipelines.writing import read_json_item, write_items
 from stillhouse.methods.fewshot_mcqa import FewshotMcqaRecipe
-from tests.fuzzed_rows import TEXTS
+from tests.fuzzed_rows import LARGE, SMALL
 from tests.tiny_models import CORPUS
 
 CHOICES = ["business", "health", "politics", "sports", "technology"]
@@ -549,7 +549,7 @@ class Ask:
 
 
 def test_no_text_stops_a_real_engine(context_of, engine):
-    texts = [f"{text}{number}" for number, text in enumerate(TEXTS * 12)]
+    texts = [f"{text}{number}" for number, text in enumerate([*SMALL * 14, *LARGE])]
     plan = [{"id": content_id(text), "prompt": text} for text in texts]
     result = run_shards(context_of("fuzz"), [Lane(engine, plan, Ask(engine))])
     assert result.rows + sum(result.rejected.values()) == len(texts)
