@@ -157,14 +157,10 @@ def content(run: Path) -> dict[str, tuple[bytes, int]]:
     return {file.name: (file.read_bytes(), file.stat().st_mtime_ns) for file in committed(run)}
 
 
-def ids(run: Path, stage: str) -> list[str]:
-    """Ids of a stage's rows and rejected rows."""
-    return [
-        row_id
-        for kind in ("rows", "rejected")
-        for file in (run / "stages" / stage).glob(f"*/{kind}/[!.]*.parquet")
-        for row_id in pq.read_table(file, columns=["id"])["id"].to_pylist()
-    ]
+def column(run: Path, folder: str, name: str) -> list[str]:
+    """A column of all files in a folder of a run's stages."""
+    files = (run / "stages").glob(f"{folder}/[!.]*.parquet")
+    return [value for file in files for value in pq.read_table(file)[name].to_pylist()]
 
 
 def asked(run: Path) -> int:
@@ -228,10 +224,11 @@ def test_kills_of_driver_node_and_engine_cost_only_what_was_in_flight(
 
     now = content(run)
     assert {name: now[name] for name in before} == before, "touched again"
-    found = ids(run, "ask")
-    assert len(found) == len(set(found)) == ROWS
-    items = [row for file in committed(run) for row in pq.read_table(file)["item"].to_pylist()]
-    assert set(items) <= set(ids(run, "inputs"))
+    ids = column(run, "ask/*/rows", "id") + column(run, "ask/*/rejected", "id")
+    assert len(ids) == len(set(ids)) == ROWS
+    rejected = [json.loads(row)["item"] for row in column(run, "ask/*/rejected", "original")]
+    items = column(run, "ask/*/rows", "item") + rejected
+    assert sorted(items) == sorted(column(run, "inputs/*/rows", "id"))
     assert ROWS <= asked(run) <= ROWS + kills * IN_FLIGHT * SHARD_ROWS
     assert answered(run) <= asked(run)
     # What a killed driver had started in the cluster went with it.
