@@ -28,7 +28,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import sys
 import tempfile
@@ -39,9 +38,9 @@ from pathlib import Path
 from typing import Any
 
 import ray
-import ray.data
 from cores import pin, pin_all_others
 from engine_arms import LENGTHS, MODEL, EngineArms, draw_prompts, rate
+from local_ray import start_ray
 from ray_data_llm import ray_data_llm
 
 from core.recipe import Device, Replicas, Teacher
@@ -189,15 +188,7 @@ def main() -> int:
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--only", choices=PARTS)
     options = parser.parse_args()
-    environment = {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'benchmarks'}"}
-    ray.init(
-        address="local",
-        num_cpus=8,
-        include_dashboard=False,
-        log_to_driver=False,
-        runtime_env={"env_vars": environment},
-    )
-    ray.data.DataContext.get_current().enable_progress_bars = False
+    start_ray()
     parts = [options.only] if options.only else list(PARTS)
     found = {}
     for part in parts:

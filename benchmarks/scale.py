@@ -130,20 +130,12 @@ def _memory(process: psutil.Process) -> int:
 def measure(rows: int) -> dict[str, float]:
     """Run one size here."""
     import ray
-    import ray.data
     from bare_stage import bare_stage
+    from local_ray import start_ray
 
     from pipelines.shards import Lane, run_shards
 
-    environment = {"env_vars": {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'benchmarks'}"}}
-    ray.init(
-        address="local",
-        num_cpus=8,
-        include_dashboard=False,
-        log_to_driver=False,
-        runtime_env=environment,
-    )
-    ray.data.DataContext.get_current().enable_progress_bars = False
+    start_ray()
     engine = InstantEngine()
     with tempfile.TemporaryDirectory(dir=ROOT / "runs") as folder:
         context = bare_stage(Path(folder), engine, SHARD_ROWS)

@@ -26,7 +26,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import statistics
 import sys
 import tempfile
@@ -38,8 +37,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import ray
-import ray.data
 from bare_stage import bare_stage
+from local_ray import start_ray
 
 from core.models import model_folder
 from core.recipe import Device, StudentRecipe, Task, Teacher
@@ -210,15 +209,7 @@ def main() -> int:
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--rows", type=int, default=ROWS, help="in each turn")
     options = parser.parse_args()
-    environment = {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'benchmarks'}"}
-    ray.init(
-        address="local",
-        num_cpus=8,
-        include_dashboard=False,
-        log_to_driver=False,
-        runtime_env={"env_vars": environment},
-    )
-    ray.data.DataContext.get_current().enable_progress_bars = False
+    start_ray()
     found: dict[str, Any] = {}
     held: dict[str, bool] = {}
     with tempfile.TemporaryDirectory() as folder:

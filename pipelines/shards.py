@@ -2,8 +2,8 @@
 
 A stage's rows are planned on disk (`pipelines.plan`) and cut into shards. A worker keeps as many
 rows on their way as its engines can use, from several shards, and commits the answers of a shard as
-one file that appears whole or not at all.
-After any kill, the same call finds the same shards and runs those whose files are not there.
+one file that appears whole or not at all. After any kill, the same call finds the same shards and
+runs those whose files are not there.
 
 Every teacher of a stage has a lane: its own rows, its own workers and its own engines, all in one
 pass. Workers that ask engines are Ray Data's; an endpoint is asked from the driver, where its

@@ -26,7 +26,6 @@ end together: an engine then has a whole batch more to begin with."""
 JUDGED_ROWS = 100
 """Answered rows from which the share of rejected ones is judged, or all where there are fewer."""
 
-
 ROWS_PER_WORKER = 4096
 """Rows on their way that one worker process can look after."""
 

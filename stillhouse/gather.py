@@ -206,7 +206,7 @@ def _confusion(
 def _economics(reader: _Reader) -> report.Economics:
     recipe, prices = reader.loaded.student_recipe, reader.prices
     made = reader.ancestors(f"train-{reader.student}")
-    entries = [entry for entry in reader.entries() if entry.stage in made]
+    entries = [entry for entry in reader.entries if entry.stage in made]
     making = total(entries, prices).money if f"train-{reader.student}" in reader.finished else None
     facts = _compare_facts(reader)
     per_thousand = {
@@ -277,7 +277,7 @@ def _servings(reader: _Reader) -> list[report.Serving]:
 
 
 def _stage_costs(reader: _Reader) -> list[report.StageCost]:
-    entries = reader.entries()
+    entries = reader.entries
     made = reader.ancestors(f"train-{reader.student}")
     costs = []
     for stage in reader.layout:

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from core.ledger import Ledger, total
+from core.ledger import total
 from core.recipe import AnyTeacher, EndpointTeacher, Teacher
 from core.run import Run, StageFolder
 from pipelines.plan import read_plan
@@ -79,8 +79,7 @@ def gather_teacher_data(run: Run) -> TeacherDataReport:
         if name != "ask":
             rejected.read(name, stage, reader.manifest(name).shards)
     rejected.read("ask", folder, keys)
-    entries = reader.entries()
-    summed = total(entries, reader.prices)
+    summed = total(reader.entries, reader.prices)
     return TeacherDataReport(
         name=recipe.name,
         method=recipe.method,
@@ -290,7 +289,7 @@ def _teacher(reader: RunReader, name: str, planned: int | None, found: _Found) -
     assert isinstance(recipe, TeacherDataRecipe)
     section = recipe.teachers[name]
     device = section.device if isinstance(section, Teacher) else None
-    summed = total((e for e in reader.entries() if e.teacher == name), reader.prices)
+    summed = total((e for e in reader.entries if e.teacher == name), reader.prices)
     return TeacherWork(
         name=name,
         model=model_name(section),
@@ -332,7 +331,7 @@ def _filled(prompt: str, fields: dict[str, Any]) -> str | None:
 
 
 def _prices(reader: RunReader) -> list[Price]:
-    book, used = reader.prices, reader.entries()
+    book, used = reader.prices, reader.entries
     endpoints = dict.fromkeys(entry.model for entry in used if not entry.device)
     tokens = [
         Price(f"{model}, a million tokens {direction}", amount, price.source)
@@ -354,9 +353,8 @@ def _warnings(reader: RunReader, spent: float | None) -> list[str]:
         warnings.append(
             f"The run is not finished. Missing: {', '.join(undone)}. The same command goes on."
         )
-    every = Ledger(reader.run.ledger).entries()
-    in_all = total(every, reader.prices).money
-    if len(every) > len(reader.entries()) and in_all != spent:
+    in_all = total(reader.spent, reader.prices).money
+    if len(reader.spent) > len(reader.entries) and in_all != spent:
         warnings.append(
             "An earlier form of this recipe was worked on in this run; with it, the run has cost "
             f"{money(in_all, reader.prices.currency)}."

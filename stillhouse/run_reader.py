@@ -40,12 +40,20 @@ class RunReader:
     layout: list[Stage] = field(init=False)
     finished: dict[str, StageFolder] = field(init=False)
     prices: PriceBook = field(init=False)
+    spent: list[Entry] = field(init=False)
+    """All that was ever used in the run."""
+    entries: list[Entry] = field(init=False)
+    """Of that, what was used for the stages as the present recipe has them."""
 
     def __post_init__(self) -> None:
         self.loaded = recipe_of(self.run)
         self.layout = lay_out(self.loaded)
         self.finished = self.run.finished_stages()
         self.prices = prices_of(self.run)
+        self.spent = Ledger(self.run.ledger).entries()
+        state = self.run.state() or {"stages": {}}
+        works = state["stages"]
+        self.entries = [entry for entry in self.spent if works.get(entry.stage) == entry.work]
 
     def stages(self, function: str) -> list[Stage]:
         """The finished stages that run a function."""
@@ -56,15 +64,6 @@ class RunReader:
         found = self.finished[stage].manifest()
         assert found is not None
         return found
-
-    def entries(self) -> list[Entry]:
-        """What was used for the stages as the present recipe has them."""
-        state = self.run.state() or {"stages": {}}
-        return [
-            entry
-            for entry in Ledger(self.run.ledger).entries()
-            if state["stages"].get(entry.stage) == entry.work
-        ]
 
     def rows(self, stage: str, columns: list[str] | None = None) -> list[Row]:
         """A finished stage's rows; none where it is not done."""
