@@ -17,7 +17,8 @@ from bare_stage import bare_stage
 
 from core.identity import content_id
 from core.models import model_folder
-from core.recipe import Device, Replicas, Teacher
+from core.recipe_section import Device
+from core.recipe_teachers import Replicas, Teacher
 from core.teacher import Sampling
 from pipelines.engine import VLLMEngine
 from pipelines.engine_pool import EnginePool, start_engines

@@ -43,7 +43,8 @@ from engine_arms import LENGTHS, MODEL, EngineArms, draw_prompts, rate
 from local_ray import start_ray
 from ray_data_llm import ray_data_llm
 
-from core.recipe import Device, Replicas, Teacher
+from core.recipe_section import Device
+from core.recipe_teachers import Replicas, Teacher
 from pipelines.engine_start import environment_of
 
 ROOT = Path(__file__).parents[1]

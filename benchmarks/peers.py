@@ -58,7 +58,8 @@ import yaml
 
 from core.ledger import Ledger
 from core.models import cache_folder, model_folder
-from core.recipe import Device, EndpointTeacher, Teacher
+from core.recipe_section import Device
+from core.recipe_teachers import EndpointTeacher, Teacher
 from core.run import Folder, Run
 from core.teacher import Sampling
 from pipelines.openai_form import completion_request

@@ -23,7 +23,7 @@ from typing import Any
 
 from bare_stage import ROOT, bare_stage
 
-from core.recipe import RecordColumns, RecordedTeacher
+from core.recipe_teachers import RecordColumns, RecordedTeacher
 from core.teacher import Sampling
 from pipelines.asking import AskTeacher
 from pipelines.recorded import RecordedAnswers

@@ -49,7 +49,7 @@ class InstantEngine:
     replicas = 1
 
     def __init__(self) -> None:
-        from core.recipe import Device
+        from core.recipe_section import Device
 
         self.accounted: dict[str, float] = {}
         self.device = Device()

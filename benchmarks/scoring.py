@@ -41,8 +41,10 @@ from bare_stage import bare_stage
 from local_ray import start_ray
 
 from core.models import model_folder
-from core.recipe import Device, StudentRecipe, Task, Teacher
+from core.recipe import StudentRecipe, Task
 from core.recipe_file import load_recipe
+from core.recipe_section import Device
+from core.recipe_teachers import Teacher
 from core.rows import SCORED, TASK
 from core.teacher import Usage
 from pipelines.engine import VLLMEngine

@@ -12,7 +12,8 @@ from pyarrow import fs
 
 from core.errors import UseError, WorkError
 from core.identity import content_id, file_digest, folder_digest
-from core.recipe import EndpointTeacher, LoadedRecipe, RecordedTeacher
+from core.recipe import LoadedRecipe
+from core.recipe_teachers import EndpointTeacher, RecordedTeacher
 from core.run import explain_write, open_url
 
 EMBEDDED = "embedded://"

@@ -8,7 +8,8 @@ import yaml
 from pydantic import Field, ValidationError
 
 from core.errors import UseError
-from core.recipe import LoadedRecipe, Section
+from core.recipe import LoadedRecipe
+from core.recipe_section import Section
 
 BUILT_IN = Path(__file__).parent / "prices.yaml"
 """The price book that comes with Stillhouse; every figure names its source and its date."""

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from core.recipe import Device
+from core.recipe_section import Device
 
 
 @dataclass(frozen=True)

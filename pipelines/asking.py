@@ -13,7 +13,7 @@ import jinja2
 
 from core.identity import content_id
 from core.models import teacher_revision
-from core.recipe import Teacher
+from core.recipe_teachers import Teacher
 from core.rows import ANSWERED
 from core.run import StageFolder
 from core.stage import StageContext, StageResult

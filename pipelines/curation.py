@@ -126,7 +126,7 @@ class GeneratedItems:
 def curate(context: StageContext) -> StageResult:
     """Stage: keep the items that are worth scoring.
 
-    Settings: those of `core.recipe.Curate`, and `seed`.
+    Settings: those of `core.recipe_curation.Curate`, and `seed`.
     Inputs: `examples`, task rows; `evaluation`, task rows, where `contamination_ngram` is set;
     every other input is generated rows.
     """

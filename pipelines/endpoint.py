@@ -22,7 +22,8 @@ from typing import Any, TypeVar
 import aiohttp
 
 from core.errors import StillhouseError, UseError, WorkError
-from core.recipe import Device, EndpointTeacher
+from core.recipe_section import Device
+from core.recipe_teachers import EndpointTeacher
 from core.teacher import Completion, LabelScores, Sampling, SequenceScore, Usage
 from pipelines.openai_form import (
     MALFORMED,

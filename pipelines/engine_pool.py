@@ -17,7 +17,8 @@ from typing import Any
 import ray
 
 from core.errors import StillhouseError, UseError, WorkError
-from core.recipe import Device, Teacher
+from core.recipe_section import Device
+from core.recipe_teachers import Teacher
 from core.teacher import Completion, EngineKilled, LabelScores, Sampling, SequenceScore
 from pipelines.beside_driver import actor_beside_driver
 from pipelines.engine import VLLMEngine

@@ -13,7 +13,7 @@ from ray.util.placement_group import PlacementGroup, placement_group, remove_pla
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from core.errors import UseError
-from core.recipe import REFERENCE, Teacher
+from core.recipe_teachers import REFERENCE, Teacher
 from pipelines.engine import VLLMEngine
 
 RESTARTS = 100

@@ -44,7 +44,7 @@ def curate_inputs(context: StageContext) -> StageResult:
     """Stage: keep the input rows that are worth asking about.
 
     Settings: `field`; `min_words`, `max_words`, `near_duplicates` and `languages` as in
-    `core.recipe.Curate`; `evaluation`, with `field` and `ngram`, or None.
+    `core.recipe_curation.Curate`; `evaluation`, with `field` and `ngram`, or None.
     Inputs: `inputs`, input rows; `evaluation`, input rows, where the setting says so.
 
     Raises:

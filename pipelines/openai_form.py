@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from core.recipe import EndpointTeacher
+from core.recipe_teachers import EndpointTeacher
 from core.teacher import Completion, LabelScores, Sampling, Usage
 
 Api = Literal["chat", "completions"]

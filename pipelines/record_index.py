@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from core.errors import UseError, WorkError
-from core.recipe import RecordColumns
+from core.recipe_teachers import RecordColumns
 from pipelines.row_files import file_rows, is_parquet, parquet_columns
 from pipelines.row_work import Rejection, Row
 from pipelines.tasks import storable

@@ -8,7 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from core.errors import UseError
-from core.recipe import Device, RecordedTeacher
+from core.recipe_section import Device
+from core.recipe_teachers import RecordedTeacher
 from core.teacher import Completion, LabelScores, Sampling, SequenceScore, Usage
 from pipelines.record_index import Record, RecordIndex
 

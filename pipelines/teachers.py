@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from core.models import adapter_folder, model_folder
-from core.recipe import EndpointTeacher, LoadedRecipe, RecordedTeacher
+from core.recipe import LoadedRecipe
+from core.recipe_teachers import EndpointTeacher, RecordedTeacher
 from core.teacher import Engine
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from ray import serve
 
 from core.errors import UseError
-from core.recipe import Device, Serve
+from core.recipe import Serve
+from core.recipe_section import Device
 from serving.answers import Answer
 
 

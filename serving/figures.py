@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from core.recipe import Device
+from core.recipe_section import Device
 from core.teacher import Usage
 from serving.load import LoadResult, Reply
 

@@ -14,7 +14,7 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from core.errors import StillhouseError
-from core.recipe import Name
+from core.recipe_section import Name
 from core.teacher import Usage
 from serving.answers import Answer
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from core.ledger import total
-from core.recipe import AnyTeacher, EndpointTeacher, Teacher
+from core.recipe_teachers import AnyTeacher, EndpointTeacher, Teacher
 from core.run import Run, StageFolder
 from pipelines.plan import read_plan
 from pipelines.prompt_files import compile_prompt

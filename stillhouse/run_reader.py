@@ -15,7 +15,8 @@ from core.embedded import EMBEDDED_MODELS
 from core.ledger import Entry, Ledger
 from core.models import EMBEDDED
 from core.prices import PriceBook
-from core.recipe import AnyTeacher, LoadedRecipe, Teacher
+from core.recipe import LoadedRecipe
+from core.recipe_teachers import AnyTeacher, Teacher
 from core.run import Manifest, Run, StageFolder
 from stillhouse.methods import lay_out
 from stillhouse.report import data as report

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from core.ledger import Entry, Ledger, total
 from core.prices import PriceBook, recipe_prices
-from core.recipe import RecordedTeacher
+from core.recipe_teachers import RecordedTeacher
 from core.run import StageFolder, id_numbers
 from core.stage import SAMPLE
 from stillhouse.estimate import (

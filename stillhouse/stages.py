@@ -8,7 +8,9 @@ from typing import Any
 
 from core.identity import content_id, file_digest
 from core.models import model_revision, teacher_revision
-from core.recipe import AnyTeacher, Device, LoadedRecipe, Recipe, Teacher
+from core.recipe import LoadedRecipe, Recipe
+from core.recipe_section import Device
+from core.recipe_teachers import AnyTeacher, Teacher
 from pipelines.prompt_files import prompt_version
 
 

@@ -17,7 +17,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from core.recipe import Objective
+from core.recipe_students import Objective
 from training.batches import stream
 from training.objectives import choice_targets
 

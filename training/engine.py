@@ -9,7 +9,7 @@ import deepspeed
 import torch
 from transformers import PreTrainedModel, get_linear_schedule_with_warmup
 
-from core.recipe import Train
+from core.recipe_students import Train
 
 GRADIENT_NORM = 1.0
 """Gradients are scaled down to this norm, as is usual where transformers are fine-tuned."""

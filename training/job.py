@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.recipe import Train
+from core.recipe_students import Train
 from core.run import Folder, StageFolder
 from training.notes import NoteBox
 from training.schedule import Schedule

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from core.recipe import Train
+from core.recipe_students import Train
 
 ROWS_TO_SPARE_ONE = 10
 """Below this many rows none is held out for validation."""

@@ -18,7 +18,7 @@ from pyarrow import fs
 
 from core.errors import UseError
 from core.identity import content_id
-from core.recipe import Train
+from core.recipe_students import Train
 from core.run import Folder
 from core.stage import StageContext, StageResult
 from training.job import Job
@@ -40,7 +40,7 @@ STOP_SECONDS = 60.0
 def train(context: StageContext) -> StageResult:
     """Train a student on the rows of the input `rows`.
 
-    Settings: `student`, its name in the recipe; `train`, a `core.recipe.Train` as a dictionary;
+    Settings: `student`, its name in the recipe; `train`, a `core.recipe_students.Train` as a dictionary;
     `seed`.
     """
     manifest = context.inputs["rows"].manifest()

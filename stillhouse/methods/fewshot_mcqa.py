@@ -12,14 +12,10 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from core.recipe import (
-    Curate,
-    LoadedRecipe,
-    Name,
-    RecordedTeacher,
-    Section,
-    StudentRecipe,
-)
+from core.recipe import LoadedRecipe, StudentRecipe
+from core.recipe_curation import Curate
+from core.recipe_section import Name, Section
+from core.recipe_teachers import RecordedTeacher
 from core.stage import StageContext, StageResult
 from pipelines.permutations import LETTERS, most_permutations
 from stillhouse.stages import Stage, resources

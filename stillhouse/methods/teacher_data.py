@@ -12,7 +12,10 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from core.recipe import CurateTexts, LoadedRecipe, Name, Recipe, RecordedTeacher, Section
+from core.recipe import LoadedRecipe, Recipe
+from core.recipe_curation import CurateTexts
+from core.recipe_section import Name, Section
+from core.recipe_teachers import RecordedTeacher
 from stillhouse.stages import Stage
 
 

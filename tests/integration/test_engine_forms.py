@@ -14,7 +14,9 @@ from pydantic import ValidationError
 
 from core.errors import UseError
 from core.models import adapter_folder, teacher_revision
-from core.recipe import Device, LoadedRecipe, Recipe, Teacher
+from core.recipe import LoadedRecipe, Recipe
+from core.recipe_section import Device
+from core.recipe_teachers import Teacher
 from core.teacher import Sampling
 from pipelines.engine_pool import start_engines
 from tests.light_engine import LightEngine

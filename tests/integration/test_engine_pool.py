@@ -11,7 +11,7 @@ import pytest
 import ray
 
 from core.errors import WorkError
-from core.recipe import Replicas, Teacher
+from core.recipe_teachers import Replicas, Teacher
 from core.teacher import EngineKilled, Sampling
 from pipelines.engine_pool import start_engines
 from tests.light_engine import LightEngine

@@ -12,7 +12,8 @@ import ray
 
 from core.identity import content_id
 from core.ledger import Ledger
-from core.recipe import LoadedRecipe, Teacher
+from core.recipe import LoadedRecipe
+from core.recipe_teachers import Teacher
 from core.run import Folder, Run
 from core.stage import StageContext
 from core.teacher import Sampling

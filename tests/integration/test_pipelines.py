@@ -15,7 +15,9 @@ import ray
 from core.errors import UseError, WorkError
 from core.identity import content_id
 from core.ledger import Ledger
-from core.recipe import Device, LoadedRecipe, Task, Teacher
+from core.recipe import LoadedRecipe, Task
+from core.recipe_section import Device
+from core.recipe_teachers import Teacher
 from core.rows import GENERATED, SCORED, TASK
 from core.run import Folder, Manifest, Run
 from core.stage import StageContext

@@ -16,7 +16,8 @@ from ray import serve
 from core.errors import UseError, WorkError
 from core.identity import content_id
 from core.ledger import Ledger
-from core.recipe import Device, LoadedRecipe, Serve, StudentRecipe
+from core.recipe import LoadedRecipe, Serve, StudentRecipe
+from core.recipe_section import Device
 from core.rows import PREDICTION, REJECTED, TASK
 from core.run import Folder, Manifest, Run
 from core.stage import StageContext

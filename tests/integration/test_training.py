@@ -23,7 +23,10 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from core.errors import UseError, WorkError
 from core.ledger import Entry
 from core.models import model_folder
-from core.recipe import Device, LoadedRecipe, Student, StudentRecipe, Task, Teacher, Train
+from core.recipe import LoadedRecipe, StudentRecipe, Task
+from core.recipe_section import Device
+from core.recipe_students import Student, Train
+from core.recipe_teachers import Teacher
 from core.rows import TRAINING
 from core.run import Folder, Manifest, StageFolder
 from core.stage import Progress, StageContext

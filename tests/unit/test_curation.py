@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.errors import UseError
-from core.recipe import Curate
+from core.recipe_curation import Curate
 from core.rows import GENERATED, TASK
 from core.run import Folder, Manifest, Run
 from core.stage import StageContext

@@ -15,7 +15,7 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from core.errors import UseError, WorkError
-from core.recipe import EndpointTeacher
+from core.recipe_teachers import EndpointTeacher
 from core.teacher import Completion, Sampling, Usage
 from pipelines.endpoint import Endpoint
 from pipelines.openai_form import retry_after_seconds

@@ -12,8 +12,9 @@ from core.errors import UseError, WorkError
 from core.identity import content_id
 from core.ledger import Ledger, total
 from core.prices import PriceBook, TokenPrice
-from core.recipe import Budget, EndpointTeacher, LoadedRecipe
+from core.recipe import Budget, LoadedRecipe
 from core.recipe_file import load_recipe
+from core.recipe_teachers import EndpointTeacher
 from core.rows import GENERATED
 from core.run import Folder, Run
 from core.stage import StageContext

@@ -19,8 +19,9 @@ import pytest
 from core.errors import UseError
 from core.ledger import Ledger, total
 from core.prices import BUILT_IN, load_prices
-from core.recipe import RecordColumns, RecordedTeacher, Task
+from core.recipe import Task
 from core.recipe_file import load_recipe
+from core.recipe_teachers import RecordColumns, RecordedTeacher
 from core.run import Folder, Run
 from core.teacher import Sampling
 from pipelines.fewshot_prompts import FewshotPrompts
@@ -479,7 +480,7 @@ def test_no_fuzzed_line_stops_the_reading_and_each_is_used_or_counted(tmp_path):
 FILL = """
 import sys, time
 from pathlib import Path
-from core.recipe import RecordColumns
+from core.recipe_teachers import RecordColumns
 from pipelines.record_index import RecordIndex
 index = RecordIndex("old", [Path(sys.argv[1])], RecordColumns())
 print(index.find("19999", 0).text[:1], flush=True)

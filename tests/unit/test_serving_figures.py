@@ -5,7 +5,7 @@ import math
 import pytest
 
 from core.errors import UseError
-from core.recipe import Device
+from core.recipe_section import Device
 from core.teacher import Usage
 from serving.figures import device_seconds_per_thousand, figures, latency_ms, merge, tokens
 from serving.load import LoadResult, Reply

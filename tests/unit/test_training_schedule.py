@@ -2,7 +2,7 @@ import random
 
 import pytest
 
-from core.recipe import Train
+from core.recipe_students import Train
 from training.batches import epoch_batches, padding_share, share_of, split
 from training.schedule import Schedule, plan
 

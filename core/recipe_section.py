@@ -1,0 +1,39 @@
+"""What the sections of a recipe are made of: strict models, and parts that several have.
+
+A key that no model knows, a wrong type or an impossible value is an error; `core.recipe_file` turns
+it into one message with the line. The text under a field is its documentation: it goes into the
+JSON Schema that editors read.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+"""Lower-case letters, digits, dots, dashes and underscores: it becomes a folder and a URL."""
+
+
+class Section(BaseModel):
+    """Base of every section: unknown keys and silent conversions are refused."""
+
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True
+    )
+
+
+class Device(Section):
+    """The hardware of one engine, one training worker or one serving replica."""
+
+    kind: str = "cpu-core"
+    """Its name in the price book, such as `cpu-core` or `h100`."""
+    cpus: float = Field(default=1, gt=0)
+    """Cores per engine, worker or replica, as Ray counts them."""
+    gpus: float = Field(default=0, ge=0)
+    """GPUs per engine, worker or replica, as Ray counts them."""
+
+    @property
+    def count(self) -> float:
+        """How many devices are paid for: the GPUs where there are any, otherwise the cores."""
+        return self.gpus or self.cpus
