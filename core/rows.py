@@ -110,7 +110,30 @@ TRAINING = pa.schema(
         _required("source", pa.string()),  # example, decomposed or json
     ]
 )
-"""What a student learns from."""
+"""What a student that chooses learns from."""
+
+MESSAGE = pa.struct([_required("role", pa.string()), _required("content", pa.string())])
+"""One turn of a conversation: system, user or assistant."""
+
+RATIONALE = pa.struct([_required("teacher", pa.string()), _required("text", pa.string())])
+"""Why an answer is right, in the words of one teacher."""
+
+TEXT_TRAINING = pa.schema(
+    [
+        _required("id", pa.string()),
+        _required("messages", pa.list_(MESSAGE)),  # what is asked; the last one is the user's
+        _required("answer", pa.string()),
+        pa.field("rationales", pa.list_(RATIONALE)),  # one for each teacher at most; none is null
+        # The teacher's own tokens of the answer and its likeliest ones at each place, as in
+        # `ANSWERED`; null where they are not kept.
+        pa.field("token_ids", pa.list_(pa.int32())),
+        pa.field("top_ids", pa.list_(pa.int32())),
+        pa.field("top_logprobs", pa.list_(pa.float16())),
+        _required("weight", pa.float32()),  # of the row in the loss, such as a confidence
+        _required("source", pa.string()),  # the teacher that answered, or gold
+    ]
+)
+"""What a student that writes learns from."""
 
 PREDICTION = pa.schema(
     [

@@ -40,8 +40,8 @@ STOP_SECONDS = 60.0
 def train(context: StageContext) -> StageResult:
     """Train a student on the rows of the input `rows`.
 
-    Settings: `student`, its name in the recipe; `train`, a `core.recipe_students.Train` as a dictionary;
-    `seed`.
+    Settings: `student`, its name in the recipe; `train`, a `core.recipe_students.Train` as a
+    dictionary; `seed`.
     """
     manifest = context.inputs["rows"].manifest()
     assert manifest is not None, "the workflow runs the stages in their order"
