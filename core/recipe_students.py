@@ -88,7 +88,7 @@ class Lora(Section):
 
     rank: int = Field(default=16, ge=1)
     """Of each adapter."""
-    alpha: float = Field(default=32, gt=0)
+    alpha: int = Field(default=32, ge=1)
     """Adapters are scaled by alpha / rank."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Before each adapter."""

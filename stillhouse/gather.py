@@ -10,6 +10,7 @@ from scipy.special import softmax
 
 from core.ledger import Entry, break_even, total
 from core.prices import PriceBook
+from core.recipe_students import ChoiceObjective
 from core.run import Run
 from stillhouse.report import data as report
 from stillhouse.run_reader import Row, RunReader, device_prices, provenance, samples
@@ -387,8 +388,9 @@ def _confidence(scored: list[Row], column: str) -> report.Histogram | None:
 
 def _temperature(reader: _Reader) -> float:
     """Of the first student's soft labels."""
-    student = reader.loaded.student_recipe.students[reader.student]
-    return student.train.objective.temperature
+    objective = reader.loaded.student_recipe.students[reader.student].objective
+    assert isinstance(objective, ChoiceObjective), "the method's students choose"
+    return objective.temperature
 
 
 def _training_row(row: Row, temperature: float) -> report.TrainingRow:

@@ -11,13 +11,19 @@ import pytest
 os.environ["RAY_AUTH_MODE"] = "disabled"
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-from tests.tiny_models import make_encoder, make_teacher
+from tests.tiny_models import make_encoder, make_seq2seq, make_teacher
 
 
 @pytest.fixture(scope="session")
 def tiny_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a tiny causal model."""
     return make_teacher(tmp_path_factory.mktemp("teacher"))
+
+
+@pytest.fixture(scope="session")
+def tiny_seq2seq(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny T5."""
+    return make_seq2seq(tmp_path_factory.mktemp("seq2seq"))
 
 
 @pytest.fixture(scope="session")

@@ -55,15 +55,3 @@ def epoch_batches(
         alike = sorted(order[begin : begin + bucket], key=lambda row: lengths[row])
         batches += [alike[i : i + batch_size] for i in range(0, len(alike), batch_size)]
     return [batches[i] for i in _shuffled(range(len(batches)), stream(seed, "batches", epoch))]
-
-
-def share_of(batch: Sequence[int], rank: int, workers: int) -> Sequence[int]:
-    """One worker's rows of a batch; of a batch sorted by length, every worker's are alike."""
-    return batch[rank::workers]
-
-
-def padding_share(batches: Sequence[Sequence[int]], lengths: Sequence[int], workers: int) -> float:
-    """Share of the tokens fed to the workers that are padding."""
-    slices = [share_of(batch, rank, workers) for batch in batches for rank in range(workers)]
-    fed = sum(len(rows) * max(lengths[row] for row in rows) for rows in slices if rows)
-    return 1 - sum(lengths[row] for rows in slices for row in rows) / fed

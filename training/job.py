@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.recipe_students import Train
+from core.recipe_students import Student, Train
 from core.run import Folder, StageFolder
 from training.notes import NoteBox
 from training.schedule import Schedule
@@ -17,20 +17,26 @@ class Job:
 
     recipe: str
     """Its name."""
-    student: str
-    """Its name in the recipe."""
-    model: str
-    """Name of the model that it starts from."""
+    name: str
+    """The student's, in the recipe."""
+    student: Student
     base: Path
-    """Folder of that model."""
+    """Folder of the model that it starts from."""
     rows: StageFolder
     choices: list[str]
-    train: Train
+    """The task's, where it has a fixed list."""
     seed: int
     schedule: Schedule
+    stage: Folder
+    """Where the metrics go."""
     target: Folder
     """Where the finished student goes."""
     storage: Folder
     """Ray Train's own, with the checkpoints."""
     box: NoteBox
     """Where worker 0 tells how far it is."""
+
+    @property
+    def train(self) -> Train:
+        """How the student is trained."""
+        return self.student.train

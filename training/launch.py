@@ -7,15 +7,27 @@ import threading
 from concurrent.futures import Future
 from typing import Any
 
-from ray.train import CheckpointConfig, LoggingConfig, RunConfig, ScalingConfig, WorkerGroupError
+from ray.train import (
+    CheckpointConfig,
+    FailureConfig,
+    LoggingConfig,
+    RunConfig,
+    ScalingConfig,
+    WorkerGroupError,
+)
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from core.errors import StillhouseError, WorkError
+from core.recipe_students import Train
 from training.job import Job
 
 # How often Ray Train's controller looks at its workers: each look may end a checkpoint's report or
 # the training, and the default of two seconds is long beside a small student's.
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
+
+RESTARTS = 3
+"""Times that lost workers are replaced. Those lost with a machine that was taken away after notice
+do not count, and an error that would come again ends the training (`NoteBox.fail`)."""
 
 
 def launch(job: Job) -> Future[dict[str, Any]]:
@@ -33,7 +45,7 @@ def launch(job: Job) -> Future[dict[str, Any]]:
         train_loop_config={"job": job},
         torch_config=TorchConfig(backend="nccl" if job.train.device.gpus else "gloo"),
         scaling_config=ScalingConfig(
-            num_workers=job.train.workers,
+            num_workers=_workers(job.train),
             use_gpu=job.train.device.gpus > 0,
             resources_per_worker=_resources(job),
         ),
@@ -42,6 +54,7 @@ def launch(job: Job) -> Future[dict[str, Any]]:
             storage_path=parent,
             # Beside the best one, Ray Train always keeps the latest.
             checkpoint_config=CheckpointConfig(num_to_keep=1, checkpoint_score_attribute="score"),
+            failure_config=FailureConfig(max_failures=RESTARTS),
             worker_runtime_env={"env_vars": _environment(job)},
             logging_config=LoggingConfig(log_level="WARNING"),
         ),
@@ -52,9 +65,9 @@ def launch(job: Job) -> Future[dict[str, Any]]:
         try:
             outcome.set_result(trainer.fit().return_value)
         except BaseException as error:  # handed to whoever asks for the result
-            outcome.set_exception(_explain(error, job.student))
+            outcome.set_exception(_explain(error, job.name))
 
-    threading.Thread(target=fit, daemon=True, name=f"train {job.student}").start()
+    threading.Thread(target=fit, daemon=True, name=f"train {job.name}").start()
     return outcome
 
 
@@ -62,6 +75,12 @@ def _work(config: dict[str, Any]) -> dict[str, Any] | None:
     from training.loop import run  # the driver has no use for DeepSpeed
 
     return run(config["job"])
+
+
+def _workers(train: Train) -> int | tuple[int, int]:
+    """A fixed number, or what Ray Train may choose from, again after every loss of a worker."""
+    bounds = train.worker_bounds
+    return bounds.min if bounds.min == bounds.max else (bounds.min, bounds.max)
 
 
 def _resources(job: Job) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""The loop of one training worker, under Ray Train and DeepSpeed.
+"""The loop of one training worker, under Ray Train.
 
 The rows of a step follow from (seed, step) alone, and so does the dropout: a training that was
 killed and goes on from its checkpoint ends with the weights that it would have had anyway.
@@ -16,19 +16,17 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from core.errors import WorkError
+from core.errors import StillhouseError, WorkError
 from training import checkpoints
-from training.batches import epoch_batches, padding_share, share_of, split, stream
-from training.encoder import Batch, build_encoder, collate, encode, load_tokenizer
-from training.engine import start_engine
-from training.export import student_folder, verify_student, write_student
+from training.batches import epoch_batches, split, stream
+from training.export import export_student
+from training.families import family_of
+from training.family import logits_of
 from training.job import Job
+from training.metrics import Metrics
 from training.notes import Reporter
-from training.objectives import choice_loss
-from training.rows import COLUMNS
-
-SAMPLE_ROWS = 8
-"""Rows on which the exported student is compared with the trained one."""
+from training.start import start
+from training.units import deal, padding_share
 
 
 def run(job: Job) -> dict[str, Any] | None:
@@ -38,46 +36,73 @@ def run(job: Job) -> dict[str, Any] | None:
         The facts of the training; None on the other workers, and if the driver asked to stop.
     """
     torch.set_num_threads(max(1, int(job.train.device.cpus)))
-    worker = _Worker(job, job.rows.read(COLUMNS))
-    finished = worker.train()
-    facts = worker.export() if finished and worker.rank == 0 else None
-    worker.end()
+    job.box.raise_fault()
+    try:
+        worker = _Worker(job)
+        finished = worker.train()
+        facts = worker.export() if finished and worker.rank == 0 else None
+        worker.end()
+    except torch.OutOfMemoryError as error:
+        fault = _out_of_memory(job, error)
+        job.box.fail(fault)
+        raise fault from error
+    except StillhouseError as error:
+        job.box.fail(error)
+        raise
     return facts
 
 
+def _out_of_memory(job: Job, error: torch.OutOfMemoryError) -> WorkError:
+    return WorkError(
+        f"training of '{job.name}'",
+        f"the device's memory is full: {str(error).splitlines()[0]}",
+        "Set train.micro_batch_size, activation_checkpointing, a higher zero_stage or offload; "
+        "`stillhouse plan` shows what each takes.",
+    )
+
+
 class _Worker:
-    def __init__(self, job: Job, table: pa.Table) -> None:
+    def __init__(self, job: Job) -> None:
         context = ray.train.get_context()
         self.rank: int = context.get_world_rank()
         self._workers: int = context.get_world_size()
         self._job = job
-        self._reporter = Reporter(job.box) if self.rank == 0 else None
-        self._questions: list[str] = table["question"].slice(0, SAMPLE_ROWS).to_pylist()
-        self._tokenizer = load_tokenizer(job.base, job.train.max_length)
-        self._examples = encode(self._tokenizer, table, job.train.objective)
-        self._lengths = self._examples.lengths
+        self._reporter = Reporter(job.box, self._workers) if self.rank == 0 else None
+        self._family = family_of(job.student, job.base, job.choices, job.seed)
+        table = job.rows.read(self._family.columns)
+        self._units = self._family.units(table)
+        self._lengths = self._units.row_lengths
         self._training, self._validation = split(job.schedule, job.seed)
-        model = build_encoder(job.base, job.choices, job.seed)
-        self._config = model.config
-        self._parameters = model.num_parameters()
-        self._engine = start_engine(model, job.train, job.schedule.steps, self._workers)
-        self._state = checkpoints.resume(self._engine)
+        self._shares = self._shares_of(self._training)
+        self._sample_table: pa.Table = table.slice(0, 64)
+        self._strategy, self._state = start(job, self._family)
+        self._parameters = sum(
+            getattr(p, "ds_numel", p.numel()) for p in self._strategy.bare.parameters()
+        )
+        self._metrics = Metrics(job, self._state) if self.rank == 0 else None
 
     def train(self) -> bool:
         """Take the steps that are left; false if the driver asked to stop before the last."""
         schedule, state = self._job.schedule, self._state
         before, began, saved = state.seconds, time.monotonic(), state.step
         if self._reporter:
-            self._reporter.begin(state.step)
-        self._engine.train()  # transformers loads models for inference, without dropout
+            self._reporter.begin(state.step, state.history)
+        self._strategy.model.train()  # transformers loads models for inference, without dropout
+        warned = False
         for epoch in range(state.step // schedule.steps_per_epoch, schedule.epochs):
+            if self._has_converged():
+                break
             for batch in self._batches(epoch)[state.step % schedule.steps_per_epoch :]:
-                stop = self._step(batch)
+                stop, looks = self._step(batch)
                 ends_epoch = state.step % schedule.steps_per_epoch == 0
                 improved = ends_epoch and self._end_epoch()
                 state.seconds = before + time.monotonic() - began
+                # A machine that will be taken away says so some time before: one checkpoint then.
+                notice = looks and not warned and ray.train.get_preemption_info() is not None
+                warned = warned or notice
                 due = state.step - saved >= self._job.train.checkpoint_every
-                if improved or due or stop or state.step == schedule.steps:
+                last = state.step == schedule.steps or (ends_epoch and self._has_converged())
+                if improved or due or stop or notice or last:
                     self._save(ends_epoch)
                     saved = state.step
                 if stop:
@@ -87,24 +112,28 @@ class _Worker:
     def export(self) -> dict[str, Any]:
         """Write the best epoch's student to its place, proven equal, and tell of the training."""
         job, state = self._job, self._state
-        best = checkpoints.best(job.train.zero_stage)
-        with student_folder(job.target) as folder:
-            write_student(folder, self._config, self._tokenizer, best, job)
-            verify_student(folder, self._questions, best.sample, self._engine.device)
-        batches = [batch for epoch in range(job.schedule.epochs) for batch in self._batches(epoch)]
+        with checkpoints.best() as best:
+            export_student(job, self._family, best, self._sample_table, self._strategy.device)
+        if self._metrics:
+            self._metrics.close()
+        epochs = range(len(state.history))
+        batches = [batch for epoch in epochs for batch in self._batches(epoch)]
         return {
             "steps": state.step,
             "resumed": state.resumed,
-            "epochs": job.schedule.epochs,
+            "workers": self._workers,
+            "epochs": len(state.history),
             "best_epoch": best.epoch,
             "history": state.history,
             "training_rows": job.schedule.training_rows,
             "validation_rows": job.schedule.validation_rows,
-            "cut_rows": self._examples.cut,
-            "padding_share": padding_share(batches, self._lengths, self._workers),
+            "cut_rows": self._units.cut,
+            "padding_share": padding_share(
+                batches, self._units, self._workers, job.train.micro_batch_size
+            ),
             "parameters": self._parameters,
             "seconds": state.seconds,
-            "samples_per_second": job.schedule.samples / state.seconds,
+            "samples_per_second": sum(map(len, batches)) / state.seconds,
         }
 
     def end(self) -> None:
@@ -116,85 +145,137 @@ class _Worker:
         size, seed = self._job.train.batch_size, self._job.seed
         return epoch_batches(self._training, self._lengths, size, seed, epoch)
 
-    def _step(self, rows: list[int]) -> bool:
-        """Take one optimizer step on a global batch; true if the driver asks to stop after it."""
-        state = self._state
+    def _shares_of(self, rows: list[int]) -> Tensor:
+        """What each unit adds to the mean loss over a set of rows; [all units], 0 for others."""
+        shares = torch.zeros(len(self._units.lengths))
+        numbers = self._units.of(rows)
+        if numbers:
+            shares[numbers] = self._units.coefficients(numbers)
+        return shares
+
+    def _passes(self, units: list[int]) -> list[list[int]]:
+        """This worker's part of a batch."""
+        at_once = self._job.train.micro_batch_size
+        return deal(units, self._units.lengths, self.rank, self._workers, at_once)
+
+    def _step(self, rows: list[int]) -> tuple[bool, bool]:
+        """Take one optimizer step on a global batch.
+
+        Returns:
+            Whether the driver asks to stop after it, and whether it is time to look around.
+        """
+        state, units = self._state, self._units.of(rows)
         torch.manual_seed(stream(self._job.seed, "dropout", state.step, self.rank))
-        total_weight = self._examples.weights[rows].sum()
-        batch = self._collate(rows)
-        logits = self._engine(**batch.inputs).logits
-        loss = choice_loss(logits, batch.targets, batch.weights, total_weight)
-        stop = self._reporter is not None and self._reporter.tick(state.step)
-        loss_of_all, stops = self._sum_over_workers(loss.item(), float(stop))
-        if not math.isfinite(loss_of_all):
-            raise self._diverged(f"the loss became {loss_of_all}")
-        # DeepSpeed takes the mean of the workers' gradients, but each loss is a part of the sum.
-        self._engine.backward(loss * self._workers)
-        self._engine.step()
+        coefficients = torch.zeros(len(self._units.lengths))
+        coefficients[units] = self._units.coefficients(units)
+        passes = self._passes(units)
+        loss_here = share_here = 0.0
+        for number, mine in enumerate(passes):
+            with self._strategy.part(last=number == len(passes) - 1):
+                # A pass without units takes part in the others' collectives, and weighs nothing.
+                chosen = mine or units[:1]
+                weights = coefficients[chosen] * bool(mine)
+                with self._strategy.arithmetic():
+                    losses = self._units.losses(
+                        self._strategy.model, chosen, self._strategy.device
+                    ).losses
+                loss = (weights.to(losses.device) * losses).sum()
+                self._strategy.backward(loss)
+            found = losses.detach().cpu()
+            loss_here += loss.item()
+            share_here += (self._shares[chosen] * bool(mine) * found).sum().item()
+        looks = stop = False
+        if self._reporter:
+            looks = self._reporter.due()
+            stop = looks and self._reporter.tick(state.step)
+        total, share, stops, look = self._sum_over_workers(
+            loss_here, share_here, float(stop), float(looks)
+        )
+        if not math.isfinite(total):
+            raise self._diverged(f"the loss became {total}")
+        rate = self._strategy.learning_rate
+        norm = self._strategy.step()
         state.step += 1
-        state.epoch_loss += loss_of_all * total_weight.item()
-        return stops > 0
+        state.epoch_loss += share
+        if self._metrics:
+            self._metrics.step(total, rate, norm, len(rows))
+        return stops > 0, look > 0
 
     def _end_epoch(self) -> bool:
         """Write the epoch into the history; true if it is the best so far on held-out rows."""
         history = self._state.history
-        weight = self._examples.weights[self._training].sum().item()
         loss, accuracy = self._validate() if self._validation else (None, None)
         improved = loss is not None and all(loss < entry["validation_loss"] for entry in history)
-        history.append(
-            {
-                "epoch": len(history) + 1,
-                "step": self._state.step,
-                "train_loss": self._state.epoch_loss / weight,
-                "validation_loss": loss,
-                "validation_accuracy": accuracy,
-            }
-        )
+        entry = {
+            "epoch": len(history) + 1,
+            "step": self._state.step,
+            "train_loss": self._state.epoch_loss,
+            "validation_loss": loss,
+            "validation_accuracy": accuracy,
+        }
+        history.append(entry)
         self._state.epoch_loss = 0.0
+        if self._metrics:
+            self._metrics.epoch(entry)
+        if self._reporter:
+            self._reporter.epoch(entry)
         return improved
+
+    def _has_converged(self) -> bool:
+        """Whether the loss on held-out rows has not fallen for as long as the recipe waits."""
+        patience, history = self._job.train.patience, self._state.history
+        if patience is None or len(history) <= patience:
+            return False
+        losses = [entry["validation_loss"] for entry in history]
+        return bool(min(losses[:-patience]) <= min(losses[-patience:]))
 
     def _save(self, ends_epoch: bool) -> None:
         """Write a checkpoint that can become the student if it ends an epoch.
 
         Without held-out rows the last one does.
         """
-        sample = self._sample() if ends_epoch else torch.empty(0)
-        if not sample.isfinite().all():
+        sample = self._sample() if ends_epoch else None
+        if sample is not None and not sample.isfinite().all():
             raise self._diverged("the student answers in numbers that are none")
         if not self._validation:
-            score = float(self._state.step)
+            score = float(self._state.step) if ends_epoch else checkpoints.NEVER_BEST
         elif ends_epoch:
             score = -self._state.history[-1]["validation_loss"]
         else:
             score = checkpoints.NEVER_BEST
-        checkpoints.save(self._engine, self._job.storage, self._state, score, sample.tolist())
+        if self._metrics:
+            self._metrics.write()
+        checkpoints.save(self._strategy, self._job.storage, self._state, score, sample)
 
     @torch.no_grad()
     def _validate(self) -> tuple[float, float]:
-        """Loss on the held-out rows, and how often the student's first choice is the target's."""
+        """Mean loss on the held-out rows, and the share of units whose first choice is right."""
         size = self._job.train.batch_size
         alike = sorted(self._validation, key=lambda row: self._lengths[row])
+        shares = self._shares_of(alike)
         loss = hits = 0.0
-        self._engine.eval()
+        self._strategy.model.eval()
         for begin in range(0, len(alike), size):
-            batch = self._collate(alike[begin : begin + size])
-            logits = self._engine(**batch.inputs).logits
-            loss += choice_loss(logits, batch.targets, batch.weights, torch.tensor(1.0)).item()
-            hit = logits.argmax(-1) == batch.targets.argmax(-1)
-            hits += (hit & (batch.weights > 0)).sum().item()
-        self._engine.train()
+            units = self._units.of(alike[begin : begin + size])
+            for mine in self._passes(units):
+                chosen = mine or units[:1]
+                with self._strategy.arithmetic():
+                    found = self._units.losses(self._strategy.model, chosen, self._strategy.device)
+                assert found.correct is not None, "no gradients are wanted"
+                losses = found.losses.cpu()
+                loss += (shares[chosen] * bool(mine) * losses).sum().item()
+                hits += found.correct.sum().item() * bool(mine)
+        self._strategy.model.train()
         loss, hits = self._sum_over_workers(loss, hits)
-        return loss / self._examples.weights[alike].sum().item(), hits / len(alike)
+        return loss, hits / len(self._units.of(alike))
 
     @torch.no_grad()
     def _sample(self) -> Tensor:
-        """The model's logits for the first rows, in float32, without DeepSpeed's autocast."""
-        inputs = self._tokenizer(
-            self._questions, truncation=True, padding=True, return_tensors="pt"
-        ).to(self._engine.device)
-        self._engine.eval()
-        logits: Tensor = self._engine.module(**inputs).logits
-        self._engine.train()
+        """The model's logits for the first rows, in the precision of its weights."""
+        self._strategy.model.eval()
+        inputs = self._family.sample(self._sample_table)
+        logits = logits_of(self._strategy.bare, inputs, self._strategy.device)
+        self._strategy.model.train()
         return logits
 
     def _diverged(self, sign: str) -> WorkError:
@@ -204,12 +285,7 @@ class _Worker:
             f"Lower the learning rate, which is {self._job.train.learning_rate:g}.",
         )
 
-    def _collate(self, rows: list[int]) -> Batch:
-        """This worker's slice of a global batch."""
-        mine = share_of(rows, self.rank, self._workers)
-        return collate(self._examples, mine, self._engine.device)
-
     def _sum_over_workers(self, *values: float) -> list[float]:
-        sums = torch.tensor(values, dtype=torch.float64, device=self._engine.device)
+        sums = torch.tensor(values, dtype=torch.float64, device=self._strategy.device)
         dist.all_reduce(sums)
         return sums.tolist()

@@ -51,7 +51,7 @@ class Meter:
         self._context.write_entry(self._entry(rows))
 
     def _entry(self, rows: int) -> Entry:
-        note, devices = self._note, self._job.train.workers * self._job.train.device.count
+        note, devices = self._note, self._note.workers * self._job.train.device.count
         startup, useful, idle = note.startup_seconds, note.held_seconds - note.startup_seconds, 0.0
         since = 0.0 if self._note_seen is None else time.monotonic() - self._note_seen
         if note.done:
@@ -64,7 +64,7 @@ class Meter:
             stage=self._context.stage.stage,
             attempt=self._context.attempt,
             device=self._job.train.device.kind,
-            model=self._job.model,
+            model=self._job.student.model,
             rows=rows,
             startup_seconds=startup * devices,
             useful_seconds=useful * devices,

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import psutil
 
+from core.errors import StillhouseError, UseError, WorkError
 from core.run import Folder
 
 NOTE_SECONDS = 1.0
@@ -23,10 +25,14 @@ class Note:
 
     step: int
     held_seconds: float
-    """Since the worker's process began."""
+    """Since the worker's process began, and those of this attempt before it."""
     startup_seconds: float
     """Of these, before the first step could begin."""
     done: bool
+    workers: int = 0
+    """That hold devices."""
+    history: tuple[dict[str, Any], ...] = ()
+    """An entry for each finished epoch, with its losses."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +49,26 @@ class NoteBox:
     def read(self) -> Note | None:
         """The latest note, or None before the first."""
         name = f"note.{self.attempt}.json"
-        return Note(**self.folder.read_json(name)) if self.folder.has(name) else None
+        if not self.folder.has(name):
+            return None
+        note = self.folder.read_json(name)
+        return Note(**{**note, "history": tuple(note["history"])})
 
     def ask_to_stop(self) -> None:
         """Have the workers write a checkpoint and end."""
         self.folder.write(f"stop.{self.attempt}", b"")
+
+    def fail(self, error: StillhouseError) -> None:
+        """Keep an error that would come again: workers started anew raise it at once."""
+        parts = [type(error).__name__, error.place, error.cause, error.mend]
+        self.folder.write_json(f"fault.{self.attempt}.json", parts)
+
+    def raise_fault(self) -> None:
+        """Raise what earlier workers of this attempt ended with, if that would come again."""
+        name = f"fault.{self.attempt}.json"
+        if self.folder.has(name):
+            kind, *parts = self.folder.read_json(name)
+            raise (UseError if kind == UseError.__name__ else WorkError)(*parts)
 
     def asked_to_stop(self) -> bool:
         """Whether the driver wants the workers to end."""
@@ -57,23 +78,35 @@ class NoteBox:
 class Reporter:
     """Worker 0's side."""
 
-    def __init__(self, box: NoteBox) -> None:
+    def __init__(self, box: NoteBox, workers: int) -> None:
         self._box = box
+        self._workers = workers
         self._process_began = psutil.Process().create_time()
+        # Workers that take over from lost ones go on counting where those were.
+        before = box.read() or Note(0, 0.0, 0.0, done=False)
+        self._held_before, self._startup_before = before.held_seconds, before.startup_seconds
         self._startup_seconds: float | None = None
+        self._history: tuple[dict[str, Any], ...] = ()
         self._write(0)
 
-    def begin(self, step: int) -> None:
-        """Say that the first step can begin."""
+    def begin(self, step: int, history: list[dict[str, Any]]) -> None:
+        """Say that the first step can begin, after the epochs of earlier attempts."""
+        self._history = tuple(history)
         self._startup_seconds = self._held()
         self._write(step)
 
+    def due(self) -> bool:
+        """Whether it is time to say where the training is."""
+        return time.monotonic() >= self._next
+
     def tick(self, step: int) -> bool:
-        """Say where the training is, once a second; true if it shall stop here."""
-        if time.monotonic() < self._next:
-            return False
+        """Say where the training is; true if it shall stop here."""
         self._write(step)
         return self._box.asked_to_stop()
+
+    def epoch(self, entry: dict[str, Any]) -> None:
+        """Tell of a finished epoch with the next note."""
+        self._history = (*self._history, entry)
 
     def end(self, step: int) -> None:
         """Say that all is done."""
@@ -85,5 +118,14 @@ class Reporter:
     def _write(self, step: int, *, done: bool = False) -> None:
         held = self._held()
         startup = held if self._startup_seconds is None else self._startup_seconds
-        self._box.write(Note(step, held, startup, done))
+        self._box.write(
+            Note(
+                step,
+                self._held_before + held,
+                self._startup_before + startup,
+                done,
+                self._workers,
+                self._history,
+            )
+        )
         self._next = time.monotonic() + NOTE_SECONDS

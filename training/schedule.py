@@ -19,16 +19,13 @@ class Schedule:
     validation_rows: int
     steps_per_epoch: int
     epochs: int
+    warmup_steps: int
+    """Of these, in which the learning rate rises."""
 
     @property
     def steps(self) -> int:
         """Optimizer steps in all."""
         return self.steps_per_epoch * self.epochs
-
-    @property
-    def samples(self) -> int:
-        """Rows in all, each as often as it is seen."""
-        return self.training_rows * self.epochs
 
 
 def plan(rows: int, train: Train) -> Schedule:
@@ -39,4 +36,5 @@ def plan(rows: int, train: Train) -> Schedule:
     training = rows - validation
     steps_per_epoch = math.ceil(training / train.batch_size)
     epochs = max(train.epochs, math.ceil(train.min_steps / steps_per_epoch))
-    return Schedule(training, validation, steps_per_epoch, epochs)
+    warmup = math.ceil(steps_per_epoch * epochs * train.warmup_share)
+    return Schedule(training, validation, steps_per_epoch, epochs, warmup)

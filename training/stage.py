@@ -10,7 +10,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from concurrent.futures import wait
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +20,18 @@ from pyarrow import fs
 
 from core.errors import UseError
 from core.identity import content_id
-from core.recipe_students import Train
+from core.recipe import StudentRecipe
+from core.recipe_students import Student
 from core.run import Folder
 from core.stage import StageContext, StageResult
 from training.job import Job
 from training.meter import Meter
 from training.notes import NoteBox
-from training.rows import read_rows
+from training.rows import count_rows
 from training.schedule import plan
+
+PACKAGES = {"tensorboard": "tensorboardX", "mlflow": "mlflow", "wandb": "wandb"}
+"""Of the trackers that a recipe may name."""
 
 STUDENT = "student"
 RECORD = "student.json"
@@ -40,14 +46,12 @@ STOP_SECONDS = 60.0
 def train(context: StageContext) -> StageResult:
     """Train a student on the rows of the input `rows`.
 
-    Settings: `student`, its name in the recipe; `train`, a `core.recipe_students.Train` as a
+    Settings: `student`, its name in the recipe; `section`, a `core.recipe_students.Student` as a
     dictionary; `seed`.
     """
     manifest = context.inputs["rows"].manifest()
     assert manifest is not None, "the workflow runs the stages in their order"
-    made_from = content_id(
-        context.settings, context.recipe.student_recipe.task.choices, manifest.fingerprint
-    )
+    made_from = content_id(context.settings, _choices(context), manifest.fingerprint)
     folder = context.stage.folder
     facts = _finished(folder, made_from)
     if facts is None:
@@ -90,25 +94,40 @@ def _train(context: StageContext, storage: Folder) -> dict[str, Any]:
 
 
 def _job(context: StageContext, storage: Folder) -> Job:
-    recipe = context.recipe.student_recipe
-    name = context.settings["student"]
-    train = Train.model_validate(context.settings["train"])
-    rows = context.inputs["rows"]
-    table = read_rows(rows, recipe.task.choices)
+    student = Student.model_validate(context.settings["section"])
+    _check_trackers(student.train.track)
+    rows, choices = context.inputs["rows"], _choices(context)
     return Job(
-        recipe=recipe.name,
-        student=name,
-        model=recipe.students[name].model,
-        base=_base(context.model(recipe.students[name].model)),
+        recipe=context.recipe.recipe.name,
+        name=context.settings["student"],
+        student=student,
+        base=_base(context.model(student.model)),
         rows=rows,
-        choices=recipe.task.choices,
-        train=train,
+        choices=choices,
         seed=context.settings["seed"],
-        schedule=plan(table.num_rows, train),
+        schedule=plan(count_rows(rows, student, choices), student.train),
+        stage=context.stage.folder,
         target=context.stage.folder.child(STUDENT),
         storage=storage,
         box=NoteBox(storage, context.attempt),
     )
+
+
+def _check_trackers(names: Sequence[str]) -> None:
+    for name in names:
+        package = PACKAGES[name]
+        if find_spec(package) is None:
+            raise UseError(
+                "students: train.track",
+                f"{name} is not installed here.",
+                f"Install the package {package} on all machines, or take {name} out.",
+            )
+
+
+def _choices(context: StageContext) -> list[str]:
+    """The task's, where the method has a fixed list."""
+    recipe = context.recipe.recipe
+    return recipe.task.choices if isinstance(recipe, StudentRecipe) else []
 
 
 def _base(folder: Path) -> Path:

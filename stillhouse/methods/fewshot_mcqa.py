@@ -241,12 +241,12 @@ def stages(loaded: LoadedRecipe) -> list[Stage]:
                     run="training.stage:train",
                     settings={
                         "student": name,
-                        "train": student.train.model_dump(),
+                        "section": student.model_dump(),
                         "seed": recipe.seed,
                     },
                     inputs={"rows": rows},
                     models=[student.model],
-                    holds=resources(student.train.device, student.train.workers),
+                    holds=resources(student.train.device, student.train.worker_bounds.min),
                 ),
                 Stage(
                     name=f"predict-{name}{suffix}",

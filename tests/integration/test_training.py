@@ -1,155 +1,33 @@
-"""The training stage on a real local Ray with real DeepSpeed, and a tiny encoder."""
+"""The training stage on a real local Ray, with an encoder and real DDP and DeepSpeed."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
-import random
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 import ray
 import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoTokenizer
 
 from core.errors import UseError, WorkError
-from core.ledger import Entry
-from core.models import model_folder
-from core.recipe import LoadedRecipe, StudentRecipe, Task
-from core.recipe_section import Device
-from core.recipe_students import Student, Train
-from core.recipe_teachers import Teacher
-from core.rows import TRAINING
-from core.run import Folder, Manifest, StageFolder
-from core.stage import Progress, StageContext
+from core.stage import Progress
+from tests.training_case import CHOICES, TRAIN, Case, make_rows, start_ray
 from training.stage import train
 
 ROOT = Path(__file__).parents[2]
 
-# Words that the tiny encoder's tokenizer knows.
-TOPICS = {
-    "business": ["central", "bank", "holds", "interest", "rates", "as", "inflation", "cools"],
-    "health": ["new", "vaccine", "cuts", "hospital", "stays", "among", "older", "patients"],
-    "sports": ["late", "goal", "sends", "underdogs", "into", "the", "cup", "final"],
-}
-CHOICES = list(TOPICS)
-
-
-def make_rows(count: int) -> list[dict]:
-    """Headlines of a few words from one topic, with a teacher that is fairly sure of it."""
-    draw = random.Random(0)
-    rows = []
-    for number in range(count):
-        topic = draw.choice(CHOICES)
-        words = draw.choices(TOPICS[topic], k=draw.randint(3, 12))
-        rows.append(
-            {
-                "id": f"row-{number}",
-                "question": " ".join(words),
-                "choices": CHOICES,
-                "answer": CHOICES.index(topic),
-                "logits": [draw.gauss(3.0 if choice == topic else 0.0, 0.5) for choice in CHOICES],
-                "weight": draw.choice([0.5, 1.0]),
-                "source": "decomposed",
-            }
-        )
-    return rows
-
-
-@dataclass
-class Case:
-    """A training stage outside any workflow, and what it told."""
-
-    folder: Path
-    base: Path
-    rows: list[dict]
-    train: Train
-    progress: list[Progress] = field(default_factory=list)
-    entries: list[Entry] = field(default_factory=list)
-
-    def context(self) -> StageContext:
-        rows = StageFolder("select", Folder(str(self.folder / "select")))
-        half = len(self.rows) // 2
-        for key, part in (("a", self.rows[:half]), ("b", self.rows[half:])):
-            table = pa.Table.from_pylist(part, schema=TRAINING)
-            rows.commit_shard(key, table, pa.table({}))
-        rows.commit(Manifest("select", "of-the-rows", {}, ["a", "b"], len(self.rows), {}))
-        recipe = StudentRecipe(
-            name="tiny",
-            method="fewshot_mcqa",
-            task=Task(instruction="Choose.", choices=CHOICES, examples="e", evaluation="e"),
-            teachers={"teacher": Teacher(model="none")},
-            students={"encoder": Student(model=str(self.base))},
-        )
-        return StageContext(
-            stage=StageFolder("train-encoder", Folder(str(self.folder / "train"))),
-            recipe=LoadedRecipe(recipe, self.folder),
-            settings={"student": "encoder", "train": self.train.model_dump(), "seed": 1},
-            inputs={"rows": rows},
-            engine=lambda name: pytest.fail(f"asked for the teacher {name}"),
-            model=model_folder,
-            fingerprint="f",
-            over_budget=lambda _: None,
-            attempt=f"attempt{len(self.entries)}",
-            write_entry=self.entries.append,
-            show=self.progress.append,
-            logs=self.folder,
-        )
-
-    def run(self) -> dict:
-        return train(self.context()).facts
-
-    @property
-    def student(self) -> Path:
-        return self.folder / "train" / "student"
-
-    @property
-    def snapshot(self) -> Path | None:
-        """Ray Train's list of checkpoints, once it has one."""
-        found = self.folder.glob("train/checkpoints/*/checkpoint_manager_snapshot.json")
-        return next(found, None)
-
-    def weights(self) -> dict[str, torch.Tensor]:
-        return AutoModelForSequenceClassification.from_pretrained(self.student).state_dict()
-
-    def answers(self, questions: list[str]) -> list[int]:
-        """As transformers gives them, with nothing of ours."""
-        model = AutoModelForSequenceClassification.from_pretrained(self.student).eval()
-        tokenizer = AutoTokenizer.from_pretrained(self.student)
-        inputs = tokenizer(questions, padding=True, truncation=True, return_tensors="pt")
-        with torch.no_grad():
-            return model(**inputs).logits.argmax(-1).tolist()
-
-
-TRAIN = Train(
-    epochs=8,
-    batch_size=8,
-    learning_rate=5e-3,
-    max_length=10,
-    device=Device(kind="cpu-core", cpus=1),
-)
-
 # 45 steps an epoch; the slow part is Ray Train's taking in of a checkpoint.
 LONG = TRAIN.model_copy(update={"epochs": 3, "checkpoint_every": 20})
 LONG_ROWS = 400
-
-
-def start_ray() -> None:
-    ray.init(
-        address="local",
-        num_cpus=8,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="error",
-    )
 
 
 @pytest.fixture(scope="module")
@@ -213,7 +91,7 @@ def test_the_student_is_a_plain_folder(finished):
     assert "tiny" in (case.student / "README.md").read_text()
     assert AutoTokenizer.from_pretrained(case.student).model_max_length == 10
     left = {path.name for path in (case.folder / "train").iterdir()}
-    assert left == {"student", "student.json"}
+    assert left == {"student", "student.json", "metrics.jsonl"}
 
 
 def test_progress_and_ledger_follow_the_training(finished):
@@ -222,7 +100,7 @@ def test_progress_and_ledger_follow_the_training(finished):
     assert done == sorted(done)
     assert (done[-1], case.progress[-1].total) == (88, 88)
     last = case.entries[-1]
-    assert (last.stage, last.device, last.rows) == ("train-encoder", "cpu-core", 82)
+    assert (last.stage, last.device, last.rows) == ("train-student", "cpu-core", 82)
     assert last.startup_seconds > 0
     assert last.useful_seconds >= facts["seconds"]
     assert last.device_seconds <= last.wall_seconds

@@ -3,7 +3,7 @@ import random
 import pytest
 
 from core.recipe_students import Train
-from training.batches import epoch_batches, padding_share, share_of, split
+from training.batches import epoch_batches, split
 from training.schedule import Schedule, plan
 
 LENGTHS = [random.Random(i).randint(6, 40) for i in range(1000)]
@@ -16,13 +16,13 @@ def flat(batches):
 @pytest.mark.parametrize(
     ("rows", "train", "expected"),
     [
-        pytest.param(100, Train(epochs=3), Schedule(90, 10, 6, 3), id="a tenth held out"),
-        pytest.param(10, Train(epochs=3), Schedule(9, 1, 1, 3), id="at least one held out"),
-        pytest.param(9, Train(epochs=3), Schedule(9, 0, 1, 3), id="too few to spare one"),
-        pytest.param(10, Train(validation_share=0), Schedule(10, 0, 1, 5), id="none asked for"),
-        pytest.param(10, Train(validation_share=0.99), Schedule(1, 9, 1, 5), id="one is left"),
-        pytest.param(5, Train(min_steps=60), Schedule(5, 0, 1, 60), id="repeated until enough"),
-        pytest.param(40, Train(min_steps=7), Schedule(36, 4, 3, 5), id="enough already"),
+        pytest.param(100, Train(epochs=3), Schedule(90, 10, 6, 3, 2), id="a tenth held out"),
+        pytest.param(10, Train(epochs=3), Schedule(9, 1, 1, 3, 1), id="at least one held out"),
+        pytest.param(9, Train(epochs=3), Schedule(9, 0, 1, 3, 1), id="too few to spare one"),
+        pytest.param(10, Train(validation_share=0), Schedule(10, 0, 1, 5, 1), id="none asked for"),
+        pytest.param(10, Train(validation_share=0.99), Schedule(1, 9, 1, 5, 1), id="one is left"),
+        pytest.param(5, Train(min_steps=60), Schedule(5, 0, 1, 60, 6), id="repeated until enough"),
+        pytest.param(40, Train(min_steps=7), Schedule(36, 4, 3, 5, 2), id="enough already"),
     ],
 )
 def test_plan(rows, train, expected):
@@ -51,20 +51,3 @@ def test_epochs_differ_and_repeat_by_seed():
     assert epoch_batches(range(1000), LENGTHS, 16, seed=0, epoch=0) == first
     assert epoch_batches(range(1000), LENGTHS, 16, seed=0, epoch=1) != first
     assert epoch_batches(range(1000), LENGTHS, 16, seed=1, epoch=0) != first
-
-
-@pytest.mark.parametrize("workers", [1, 2, 3, 8, 20])
-def test_workers_share_a_batch(workers):
-    for batch in epoch_batches(range(1000), LENGTHS, 16, seed=0, epoch=0):
-        slices = [share_of(batch, rank, workers) for rank in range(workers)]
-        assert sorted(flat(slices)) == sorted(batch)
-        sizes = [len(rows) for rows in slices]
-        assert max(sizes) - min(sizes) <= 1
-
-
-def test_padding_is_little():
-    bucketed = epoch_batches(range(1000), LENGTHS, 16, seed=0, epoch=0)
-    assert padding_share(bucketed, LENGTHS, workers=1) < 0.05
-    assert padding_share(bucketed, LENGTHS, workers=4) < 0.05
-    assert padding_share([[0, 1]], [10, 5], workers=1) == pytest.approx(5 / 20)
-    assert padding_share([[0, 1]], [10, 5], workers=2) == 0

@@ -1,0 +1,91 @@
+"""Causal students: Llama, Qwen, Gemma, SmolLM and the like write on from a prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+import pyarrow as pa
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM
+
+from training.family import SAMPLE_ROWS
+from training.texts import NOT_LEARNT, TextUnits
+from training.writer import Ids, Writer, padded
+
+SENTINEL = "stillhouse-answer"
+"""An answer that no template changes."""
+
+
+@dataclass(frozen=True)
+class CausalUnits(TextUnits):
+    """A prompt and its target are one sequence; the loss is on the target alone."""
+
+    def read(
+        self, model: nn.Module, units: Sequence[int], device: torch.device
+    ) -> tuple[Tensor, Tensor]:
+        """What the model thinks at the places before the targets' tokens."""
+        sequences = [torch.cat([self.prompts[unit], self.targets[unit]]) for unit in units]
+        labels = [ids.clone() for ids in sequences]
+        for unit, ids in zip(units, labels, strict=True):
+            ids[: len(self.prompts[unit])] = NOT_LEARNT
+        tokens, mask = padded(sequences, self.pad_token)
+        wanted, _ = padded(labels, NOT_LEARNT)
+        # Logits of a large vocabulary are most of the memory: none before the shortest prompt ends.
+        begin = min(len(self.prompts[unit]) for unit in units) - 1
+        keep = torch.arange(begin, tokens.shape[1] - 1)
+        logits = model(
+            input_ids=tokens.to(device),
+            attention_mask=mask.to(device),
+            logits_to_keep=keep.to(device),
+        ).logits
+        return logits, wanted[:, begin + 1 :].to(device)
+
+
+class Causal(Writer):
+    """A model that writes on."""
+
+    auto_class: Any = AutoModelForCausalLM
+    pipeline_tag: ClassVar[str] = "text-generation"
+    units_class: ClassVar[type[TextUnits]] = CausalUnits
+
+    def prompt(self, messages: list[dict[str, str]]) -> tuple[Ids, bool]:
+        """In the model's chat template, or as plain text where it has none; the end stays."""
+        if self.tokenizer.chat_template:
+            text = self.tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=True
+            )
+            ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        else:
+            ids = self.tokenizer("\n".join(message["content"] for message in messages))["input_ids"]
+        longest = self.student.train.max_length
+        return ids[-longest:], len(ids) > longest
+
+    def target(self, text: str) -> Ids:
+        """The text and the end of the turn."""
+        ids: Ids = self.tokenizer(text + self._end, add_special_tokens=False)["input_ids"]
+        return ids
+
+    @cached_property
+    def _end(self) -> str:
+        """What follows an answer in the chat template, or the end of a text."""
+        if not self.tokenizer.chat_template:
+            return str(self.tokenizer.eos_token)
+        turns = [{"role": "user", "content": "."}, {"role": "assistant", "content": SENTINEL}]
+        rest = str(self.tokenizer.apply_chat_template(turns, tokenize=False)).rpartition(SENTINEL)[
+            2
+        ]
+        # Up to the token that ends the turn: what may come behind it nobody waits for.
+        ends = [
+            rest.find(end) + len(end) for end in self.tokenizer.all_special_tokens if end in rest
+        ]
+        return rest[: min(ends)] if ends else str(self.tokenizer.eos_token)
+
+    def sample(self, table: pa.Table) -> dict[str, Tensor]:
+        """The first prompts, padded behind."""
+        rows = table.slice(0, SAMPLE_ROWS).to_pylist()
+        tokens, mask = self.first_prompts(rows)
+        return {"input_ids": tokens, "attention_mask": mask}
