@@ -51,7 +51,8 @@ class LogitObjective(Section):
     """The loss of a student that has its teacher's vocabulary: the likeliest tokens of each place.
 
     hard_weight*CE + (1-hard_weight)*D, where D compares the teacher's likeliest tokens, and the
-    rest of the vocabulary as one more, with the same of the student.
+    rest of the vocabulary as one more, with the same of the student. There is no temperature: what
+    the rest would have at another one does not follow from what it has in all.
     """
 
     kind: Literal["logits"]
@@ -61,8 +62,6 @@ class LogitObjective(Section):
     (2306.13649)."""
     beta: float = Field(default=0.5, gt=0, lt=1)
     """Of `jsd`: the teacher's share in the mixture."""
-    temperature: float = Field(default=1.0, gt=0)
-    """tau of both sides; D is multiplied by its square."""
     hard_weight: float = Field(default=0.0, ge=0.0, le=1.0)
     """Weight of the cross-entropy of what the teacher wrote."""
 
