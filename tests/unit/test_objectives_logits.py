@@ -202,7 +202,7 @@ def test_a_teacher_whose_rounded_probabilities_exceed_one(divergence):
         "jsd": 0.5 * math.log(0.2 / 0.1625)
         + 0.5 * (0.625 * math.log(0.125 / 0.1625) + 0.375 * math.log(2)),
     }
-    assert loss.item() == pytest.approx(expected[divergence], abs=1e-4)
+    assert loss.item() == pytest.approx(expected[divergence], abs=3e-5)
     loss.sum().backward()
     assert student.grad.isfinite().all()
 
