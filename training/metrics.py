@@ -35,27 +35,28 @@ class Metrics:
         self._rows = 0
         self._since = time.monotonic()
 
-    def step(self, loss: float, learning_rate: float, gradient_norm: float, rows: int) -> None:
+    def step(
+        self, loss: float, learning_rate: float, gradient_norm: float | None, rows: int
+    ) -> None:
         """Take note of a step."""
         self._losses.append(loss)
         self._rows += rows
         if self._state.step % self._every:
             return
         now = time.monotonic()
-        self._log(
-            {
-                "step": self._state.step,
-                "loss": math.fsum(self._losses) / len(self._losses),
-                "learning_rate": learning_rate,
-                "gradient_norm": gradient_norm,
-                "rows_per_second": self._rows / max(now - self._since, 1e-9),
-            }
-        )
+        values = {
+            "step": self._state.step,
+            "loss": math.fsum(self._losses) / len(self._losses),
+            "learning_rate": learning_rate,
+            "gradient_norm": gradient_norm,
+            "rows_per_second": self._rows / max(now - self._since, 1e-9),
+        }
+        self._log(values)
         self._losses, self._rows, self._since = [], 0, now
 
     def epoch(self, entry: dict[str, Any]) -> None:
         """Take note of an epoch: an entry of `State.history`."""
-        self._log({key: value for key, value in entry.items() if value is not None})
+        self._log(entry)
 
     def write(self) -> None:
         """Bring the file up to date, as a whole: an object store cannot append."""
@@ -67,10 +68,11 @@ class Metrics:
         for tracker in self._trackers:
             tracker.close()
 
-    def _log(self, values: dict[str, float]) -> None:
-        self._state.metrics.append(values)
+    def _log(self, values: dict[str, float | None]) -> None:
+        known = {name: value for name, value in values.items() if value is not None}
+        self._state.metrics.append(known)
         for tracker in self._trackers:
-            tracker.log(values)
+            tracker.log(known)
 
 
 def _line(values: dict[str, float]) -> str:

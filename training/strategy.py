@@ -49,8 +49,12 @@ class Strategy(ABC):
         """
 
     @abstractmethod
-    def step(self) -> float:
-        """Take the optimizer's step; the norm of the gradients before they were scaled down."""
+    def step(self) -> float | None:
+        """Take the optimizer's step.
+
+        Returns:
+            The norm of the gradients before they were scaled down, where the strategy tells it.
+        """
 
     @property
     @abstractmethod

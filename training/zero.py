@@ -118,10 +118,11 @@ class Zero(Strategy):
         """Add gradients, of which DeepSpeed takes the mean over workers: each loss is a part."""
         self.model.backward(loss * self._workers, scale_wrt_gas=False)
 
-    def step(self) -> float:
-        """Clip and step."""
+    def step(self) -> float | None:
+        """Clip and step; without ZeRO, DeepSpeed keeps the norm to itself."""
         self.model.step()
-        return float(self.model.get_global_grad_norm())
+        norm = self.model.get_global_grad_norm()
+        return None if norm is None else float(norm)
 
     @property
     def learning_rate(self) -> float:
