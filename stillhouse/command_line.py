@@ -208,6 +208,53 @@ def report(folder: RunFolder) -> None:
 
 
 @app.command()
+def export(
+    folder: RunFolder,
+    *,
+    student: Annotated[
+        str | None, typer.Option(help="Which student. [default: the recipe's first]")
+    ] = None,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PLACE",
+            help="Folder or object-store URL to write it to. [default: ./RECIPE-STUDENT, or none "
+            "with --push]",
+        ),
+    ] = None,
+    push: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PLACE",
+            help="Where to publish it: hf://OWNER/NAME, or an object-store URL.",
+            show_default=False,
+        ),
+    ] = None,
+    public: Annotated[
+        bool, typer.Option("--public", help="With hf://: for everybody to see, not for you alone.")
+    ] = False,
+    accept_terms: Annotated[
+        bool,
+        typer.Option(
+            "--accept-terms",
+            help="A person has read the licences of the teachers and of the base, and says that "
+            "the student may be published.",
+        ),
+    ] = False,
+) -> None:
+    """Take a finished student out of a run, with a model card written from the run."""
+    from stillhouse.exporting import export_student
+    from stillhouse.workflow import open_run
+
+    run = open_run(folder)
+    done = export_student(run, student, to, push, public=public, accept_terms=accept_terms)
+    for warning in done.warnings:
+        typer.secho(warning, fg="yellow", err=True)
+    for place in done.places:
+        typer.echo(place)
+
+
+@app.command()
 def serve(
     folder: RunFolder,
     student: Annotated[

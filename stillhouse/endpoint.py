@@ -6,10 +6,9 @@ import threading
 
 from rich.console import Console
 
-from core.errors import UseError
 from core.run import Run
 from stillhouse.ray_session import ray_session
-from stillhouse.workflow import logs_of, recipe_of, refuse_without_student
+from stillhouse.workflow import logs_of, recipe_of, refuse_without_student, trained_student
 
 
 def serve_run(run: Run, student: str | None, port: int | None) -> None:
@@ -20,16 +19,7 @@ def serve_run(run: Run, student: str | None, port: int | None) -> None:
     """
     refuse_without_student(run, "has nothing to serve")
     recipe = recipe_of(run).student_recipe
-    name = student or next(iter(recipe.students))
-    if name not in recipe.students:
-        raise UseError(
-            f"--student {name}",
-            "the recipe has no such student.",
-            f"It has: {', '.join(recipe.students)}.",
-        )
-    trained = run.finished_stages().get(f"train-{name}")
-    if trained is None:
-        raise UseError(run.folder.location, f"{name} is not trained yet.", "Finish the run first.")
+    name, trained = trained_student(run, student)
     settings = recipe.serve if port is None else recipe.serve.model_copy(update={"port": port})
     logs = logs_of(run)
     with ray_session(recipe, logs, Console(stderr=True, markup=False).print):

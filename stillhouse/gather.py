@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,8 +23,16 @@ TEACHER, STUDENT = "pipelines.evaluation:predict_teacher", "pipelines.evaluation
 TRAIN = "training.stage:train"
 
 
-class _Reader(RunReader):
+@dataclass
+class StudentReader(RunReader):
     """A run that makes a student."""
+
+    student: str = ""
+    """The student that is read of: the recipe's first if empty."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.student = self.student or next(iter(self.loaded.student_recipe.students))
 
     def ancestors(self, stage: str) -> set[str]:
         """A stage and all that it was made from."""
@@ -36,15 +45,14 @@ class _Reader(RunReader):
             open_ += [*by_name[name].inputs.values(), *by_name[name].growing.values()]
         return found
 
-    @property
-    def student(self) -> str:
-        """The student that the report is about: the recipe's first."""
-        return next(iter(self.loaded.student_recipe.students))
-
 
 def gather(run: Run) -> report.ReportData:
     """Read a run, finished or not, into the report's data."""
-    reader = _Reader(run)
+    return gather_of(StudentReader(run))
+
+
+def gather_of(reader: StudentReader) -> report.ReportData:
+    """The same of a reader, about its student."""
     recipe = reader.loaded.student_recipe
     predictions = [
         row
@@ -90,7 +98,7 @@ def gather(run: Run) -> report.ReportData:
 # Quality
 
 
-def _qualities(reader: _Reader, predictions: list[Row]) -> list[report.Quality]:
+def _qualities(reader: StudentReader, predictions: list[Row]) -> list[report.Quality]:
     """One quality per model: examples alone, then teachers, then students."""
     roles = _roles(reader)
     order = ["baseline", "teacher", "student"]
@@ -103,7 +111,7 @@ def _qualities(reader: _Reader, predictions: list[Row]) -> list[report.Quality]:
     ]
 
 
-def _roles(reader: _Reader) -> dict[str, tuple[Any, str]]:
+def _roles(reader: StudentReader) -> dict[str, tuple[Any, str]]:
     """By the model's name in predictions: its role, and the name to show."""
     roles: dict[str, tuple[Any, str]] = {}
     for teacher in reader.loaded.student_recipe.teachers:
@@ -115,7 +123,7 @@ def _roles(reader: _Reader) -> dict[str, tuple[Any, str]]:
     return roles
 
 
-def _quality(reader: _Reader, role: tuple[Any, str], rows: list[Row]) -> report.Quality:
+def _quality(reader: StudentReader, role: tuple[Any, str], rows: list[Row]) -> report.Quality:
     def score(some: Iterable[Row]) -> report.Score:
         right = [row["predicted"] == row["answer"] for row in some]
         return report.Score.of(sum(right), len(right))
@@ -138,7 +146,7 @@ def _quality(reader: _Reader, role: tuple[Any, str], rows: list[Row]) -> report.
 
 
 def _comparison(
-    reader: _Reader, qualities: list[report.Quality], predictions: list[Row]
+    reader: StudentReader, qualities: list[report.Quality], predictions: list[Row]
 ) -> report.Comparison | None:
     """The student beside the teacher's best measured setting."""
     names = {shown: model for model, (_, shown) in _roles(reader).items()}
@@ -204,7 +212,7 @@ def _confusion(
 # Cost
 
 
-def _economics(reader: _Reader) -> report.Economics:
+def _economics(reader: StudentReader) -> report.Economics:
     recipe, prices = reader.loaded.student_recipe, reader.prices
     made = reader.ancestors(f"train-{reader.student}")
     entries = [entry for entry in reader.entries if entry.stage in made]
@@ -243,17 +251,17 @@ def _per_thousand(served: dict[str, Any], prices: PriceBook) -> float | None:
     return None if spent is None else spent / answered * 1000
 
 
-def _compare_stage(reader: _Reader) -> Stage | None:
+def _compare_stage(reader: StudentReader) -> Stage | None:
     name = f"compare-{reader.student}"
     return next((s for s in reader.layout if s.name == name and name in reader.finished), None)
 
 
-def _compare_facts(reader: _Reader) -> dict[str, Any] | None:
+def _compare_facts(reader: StudentReader) -> dict[str, Any] | None:
     stage = _compare_stage(reader)
     return reader.manifest(stage.name).facts if stage else None
 
 
-def _servings(reader: _Reader) -> list[report.Serving]:
+def _servings(reader: StudentReader) -> list[report.Serving]:
     facts, stage = _compare_facts(reader), _compare_stage(reader)
     if facts is None or stage is None:
         return []
@@ -277,7 +285,7 @@ def _servings(reader: _Reader) -> list[report.Serving]:
     ]
 
 
-def _stage_costs(reader: _Reader) -> list[report.StageCost]:
+def _stage_costs(reader: StudentReader) -> list[report.StageCost]:
     entries = reader.entries
     made = reader.ancestors(f"train-{reader.student}")
     costs = []
@@ -301,7 +309,7 @@ def _stage_costs(reader: _Reader) -> list[report.StageCost]:
 # Data
 
 
-def _scored_items(reader: _Reader) -> list[Row]:
+def _scored_items(reader: StudentReader) -> list[Row]:
     """Scored generated rows, with the way that they were written by."""
     clean = next(iter(reader.stages(CLEAN)), None)
     modes = {r["id"]: r["mode"] for r in reader.rows(clean.name, ["id", "mode"])} if clean else {}
@@ -313,7 +321,7 @@ def _scored_items(reader: _Reader) -> list[Row]:
     ]
 
 
-def _ways(reader: _Reader, kept: list[Row], scored: list[Row]) -> list[report.Way]:
+def _ways(reader: StudentReader, kept: list[Row], scored: list[Row]) -> list[report.Way]:
     return [
         report.Way(
             name=stage.settings["mode"],
@@ -326,7 +334,7 @@ def _ways(reader: _Reader, kept: list[Row], scored: list[Row]) -> list[report.Wa
     ]
 
 
-def _rejections(reader: _Reader, scored: list[Row]) -> list[report.Rejection]:
+def _rejections(reader: StudentReader, scored: list[Row]) -> list[report.Rejection]:
     """Rejected rows by stage, reason and the way that they were written by."""
     ways = {row["id"]: row["mode"] for row in scored}
     ways |= {row["item"]: row["mode"] for row in scored}
@@ -348,7 +356,7 @@ def _rejections(reader: _Reader, scored: list[Row]) -> list[report.Rejection]:
     return [report.Rejection(*key, count=number) for key, number in found.items()]
 
 
-def _rejected(reader: _Reader) -> list[report.RejectedRow]:
+def _rejected(reader: StudentReader) -> list[report.RejectedRow]:
     return [
         report.RejectedRow(**row)
         for stage in reader.layout
@@ -357,7 +365,7 @@ def _rejected(reader: _Reader) -> list[report.RejectedRow]:
     ]
 
 
-def _score_column(reader: _Reader) -> str:
+def _score_column(reader: StudentReader) -> str:
     """Which of a teacher's scores the students learned from."""
     stage = next(iter(reader.stages(SELECT)), None)
     calibrated = stage is not None and stage.settings["scores"] == "calibrated"
@@ -386,11 +394,10 @@ def _confidence(scored: list[Row], column: str) -> report.Histogram | None:
     return report.Histogram.of([float(softmax(row[column]).max()) for row in scored])
 
 
-def _temperature(reader: _Reader) -> float:
-    """Of the first student's soft labels."""
+def _temperature(reader: StudentReader) -> float:
+    """Of the student's soft labels; 0 of one that learns from none."""
     objective = reader.loaded.student_recipe.students[reader.student].objective
-    assert isinstance(objective, ChoiceObjective), "the method's students choose"
-    return objective.temperature
+    return objective.temperature if isinstance(objective, ChoiceObjective) else 0.0
 
 
 def _training_row(row: Row, temperature: float) -> report.TrainingRow:
@@ -401,7 +408,7 @@ def _training_row(row: Row, temperature: float) -> report.TrainingRow:
     return report.TrainingRow(row["id"], row["question"], row["answer"], soft, row["source"])
 
 
-def _trainings(reader: _Reader) -> list[report.Training]:
+def _trainings(reader: StudentReader) -> list[report.Training]:
     found = []
     for stage in reader.stages(TRAIN):
         facts = reader.manifest(stage.name).facts
@@ -418,7 +425,7 @@ def _trainings(reader: _Reader) -> list[report.Training]:
 
 
 def _warnings(
-    reader: _Reader, qualities: list[report.Quality], comparison: report.Comparison | None
+    reader: StudentReader, qualities: list[report.Quality], comparison: report.Comparison | None
 ) -> list[str]:
     """What a reader must know before trusting the figures."""
     warnings = []

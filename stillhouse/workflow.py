@@ -417,6 +417,30 @@ def refuse_without_student(run: Run, what: str) -> None:
         )
 
 
+def trained_student(run: Run, student: str | None) -> tuple[str, StageFolder]:
+    """A student of a run: its name, and the stage that trained it.
+
+    Args:
+        run: One that makes students.
+        student: Its name in the recipe; the first if absent.
+
+    Raises:
+        UseError: There is no such student, or it is not trained yet.
+    """
+    students = recipe_of(run).student_recipe.students
+    name = student or next(iter(students))
+    if name not in students:
+        raise UseError(
+            f"--student {name}",
+            "the recipe has no such student.",
+            f"It has: {', '.join(students)}.",
+        )
+    trained = run.finished_stages().get(f"train-{name}")
+    if trained is None:
+        raise UseError(run.folder.location, f"{name} is not trained yet.", "Finish the run first.")
+    return name, trained
+
+
 def recipe_of(run: Run) -> LoadedRecipe:
     """The resolved recipe that a run was last made from."""
     state = run.state()

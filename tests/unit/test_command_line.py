@@ -65,6 +65,7 @@ def recipes(tmp_path_factory) -> Path:
         (["plan", "demo.yaml", "--profile", "moon"], 2, "no profile"),
         (["status", "absent"], 2, "no run here"),
         (["report", "absent"], 2, "no run here"),
+        (["export", "absent"], 2, "no run here"),
         (["serve", "absent"], 2, "no run here"),
     ],
 )
@@ -234,7 +235,7 @@ def test_help_loads_no_heavy_library():
 
 def test_help_names_every_command():
     text = stillhouse("--help").stdout
-    for command in ("run", "validate", "plan", "status", "report", "serve", "doctor"):
+    for command in ("run", "validate", "plan", "status", "report", "export", "serve", "doctor"):
         assert f" {command} " in text
 
 
