@@ -164,7 +164,7 @@ def objective_in_words(student: Student) -> str:
     name = {"forward_kl": "forward KL", "reverse_kl": "reverse KL"}.get(
         loss.divergence, f"generalised Jensen-Shannon divergence (beta {loss.beta:g})"
     )
-    told = f"{name} with the teacher's likeliest tokens, at temperature {loss.temperature:g}"
+    told = f"{name} with the teacher's likeliest tokens"
     if loss.hard_weight == 0:
         return told
     return f"{told}; cross-entropy of the teacher's text weighs {loss.hard_weight:g}"

@@ -67,7 +67,7 @@ class Family(ABC):
 
 
 def logits_of(model: Any, inputs: dict[str, Tensor], device: torch.device) -> Tensor:
-    """A model's answer to a sample, [rows, ...] float32 on the CPU: of a prompt, the last place's."""
+    """A model's answer to a sample, [rows, ...] float32 on the CPU; of a prompt, to its end."""
     logits: Tensor = model(**{name: value.to(device) for name, value in inputs.items()}).logits
     if logits.ndim == 3 and "decoder_input_ids" not in inputs:
         last = inputs["attention_mask"].sum(-1) - 1

@@ -53,9 +53,6 @@ from stillhouse.report.drawing import (
 SHADES = (FIRST, SECOND, THIRD)
 """Of the parts of stacked bars."""
 
-SMALL = 400
-"""Width in pixels of a plot that stands beside another."""
-
 ROLES = {"student": (STUDENT, "o"), "teacher": (TEACHER, "D"), "baseline": (BASELINE, "s")}
 """Colour and marker: a shape as well, for readers who cannot tell the colours apart."""
 
@@ -170,13 +167,6 @@ def confidence(histogram: Histogram) -> Figure | None:
     return _histogram("confidence", f"Teacher's confidence over {total:,} scored rows", bars)
 
 
-def lengths(number: int, teacher: str, histogram: Histogram) -> Figure | None:
-    """Tokens of a teacher's answers; small, to stand beside another's."""
-    bars = _Bars(histogram, "Tokens of an answer", "Answers", decimals=1)
-    alt = f"Tokens of the answers of {teacher}"
-    return _histogram(f"lengths{number}", alt, bars, (SMALL, NARROW))
-
-
 @dataclass(frozen=True)
 class _Bars:
     """A histogram with its words."""
@@ -190,9 +180,7 @@ class _Bars:
     """Of the edges, for those who hear the page."""
 
 
-def _histogram(
-    name: str, alt: str, bars: _Bars, widths: tuple[int, int] = (WIDE, NARROW)
-) -> Figure | None:
+def _histogram(name: str, alt: str, bars: _Bars) -> Figure | None:
     histogram, decimals = bars.histogram, bars.decimals
     if not sum(histogram.counts):
         return None
@@ -215,7 +203,7 @@ def _histogram(
         for (left, right), rows in zip(pairwise(histogram.edges), histogram.counts, strict=True)
         if rows
     )
-    return figure(name, f"{alt}. {told}.", draw, widths)
+    return figure(name, f"{alt}. {told}.", draw)
 
 
 def training(run: Training, number: int) -> Figure | None:

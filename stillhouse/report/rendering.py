@@ -7,15 +7,17 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import islice, zip_longest
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from stillhouse.report import wording
 from stillhouse.report.data import RejectedRow, Samples
-from stillhouse.report.drawing import Figure
 from stillhouse.report.text import clean, shown, size
+
+if TYPE_CHECKING:  # matplotlib takes half a second to load, and not every page has a plot
+    from stillhouse.report.drawing import Figure
 
 HERE = Path(__file__).parent
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
-from itertools import chain
+from dataclasses import dataclass
+from itertools import chain, pairwise
 from typing import Any
 
-from stillhouse.report import figures, wording
+from stillhouse.report import wording
 from stillhouse.report.answered import answered
+from stillhouse.report.data import Histogram
 from stillhouse.report.rendering import (
     QUESTION,
-    WORDS,
-    cut,
     environment,
     listed,
     page,
@@ -40,20 +41,13 @@ def render_teacher_data(data: TeacherDataReport) -> str:
         time=_time(data),
         held=data.total.device_seconds > 0,
         figures={
-            "seconds": figures.device_seconds(
-                "seconds", [(teacher.name, teacher.used) for teacher in data.teachers]
-            ),
-            "lengths": [
-                (
-                    teacher,
-                    teacher.lengths
-                    and figures.lengths(
-                        number, cut(teacher.name, WORDS), teacher.lengths.histogram
-                    ),
-                )
-                for number, teacher in enumerate(data.teachers[:MOST_HISTOGRAMS])
-            ],
+            "seconds": _seconds(data),
         },
+        lengths=[
+            (teacher.name, bars(teacher.lengths.histogram))
+            for teacher in data.teachers[:MOST_HISTOGRAMS]
+            if teacher.lengths
+        ],
         has_logits=any(teacher.logits for teacher in data.teachers),
         rejections=_rejections(data),
         rejected=listed(data.rejected, rejected_texts, lambda row: row.reason),
@@ -61,6 +55,36 @@ def render_teacher_data(data: TeacherDataReport) -> str:
         fate=fate,
         longest_answer=ANSWER,
     )
+
+
+def _seconds(data: TeacherDataReport) -> Any:
+    """The plot of device-seconds, where any teacher holds a device."""
+    if not data.total.device_seconds:
+        return None
+    from stillhouse.report import figures  # loads matplotlib
+
+    return figures.device_seconds("seconds", [(t.name, t.used) for t in data.teachers])
+
+
+@dataclass(frozen=True)
+class Bar:
+    """Of a histogram of whole numbers."""
+
+    least: int
+    most: int
+    """Both belong to it."""
+    count: int
+    height: float
+    """As a share of the highest."""
+
+
+def bars(histogram: Histogram) -> list[Bar]:
+    """What the page's style sheet draws a histogram of; the edges lie half-way between numbers."""
+    highest = max(histogram.counts)
+    return [
+        Bar(math.ceil(left), math.floor(right), count, count / highest)
+        for (left, right), count in zip(pairwise(histogram.edges), histogram.counts, strict=True)
+    ]
 
 
 def fate(row: AskedRow) -> str:

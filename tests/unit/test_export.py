@@ -481,7 +481,7 @@ def test_the_card_follows_the_architecture(other, snippet, pipeline, run, use):
         (
             "causal",
             {"kind": "logits", "divergence": "jsd", "hard_weight": 0.1},
-            "(beta 0.5) with the teacher's likeliest tokens, at temperature 1; cross-entropy of "
+            "(beta 0.5) with the teacher's likeliest tokens; cross-entropy of "
             "the teacher's text weighs 0.1",
         ),
     ],
