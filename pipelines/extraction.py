@@ -1,9 +1,10 @@
 """From what teachers answered to training rows: what is found in it, behind the plain prompt.
 
-This is the data of 2410.18588, equation 7. Each different answer to a row becomes one training row. Teachers that answered the same share it:
-it weighs as much as they do together, and has the rationales of all of them. So teachers that
-disagree pull a student both ways, as a soft label would. With gold labels a row becomes one
-training row, whatever was answered; its rationales are those of all answers that could be read.
+This is the data of 2410.18588, equation 7. Each different answer to a row becomes one training row.
+Teachers that answered the same share it: it weighs as much as they do together, and has the
+rationales of all of them. So teachers that disagree pull a student both ways, as a soft label
+would. With gold labels a row becomes one training row, whatever was answered; its rationales are
+those of all answers that could be read.
 """
 
 from __future__ import annotations
