@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from core.student_reading import StudentReading
-from tests.tiny_models import CORPUS
+from tests.tiny_models import CORPUS, make_chooser, make_writer, reading
 
 PLACES = ["business", "health desk", "politics", "sports", "the technology news desk"]
 QUESTIONS = ["Late goal", "New vaccine cuts hospital stays among older patients", "", "Senate"]
@@ -14,15 +14,7 @@ QUESTIONS = ["Late goal", "New vaccine cuts hospital stays among older patients"
 
 @pytest.fixture(scope="module")
 def chooser(tiny_encoder, tmp_path_factory):
-    """A student with a head for choices, as training exports it."""
-    import torch
-    from transformers import AutoModelForMultipleChoice, AutoTokenizer
-
-    folder = tmp_path_factory.mktemp("chooser")
-    torch.manual_seed(1)
-    AutoModelForMultipleChoice.from_pretrained(tiny_encoder).save_pretrained(folder)
-    AutoTokenizer.from_pretrained(tiny_encoder).save_pretrained(folder)
-    return folder
+    return make_chooser(tiny_encoder, tmp_path_factory.mktemp("chooser"))
 
 
 def test_rows_may_have_any_number_of_choices(chooser):
@@ -70,20 +62,9 @@ def test_a_head_for_classes_is_told_by_the_folder(tiny_encoder, tmp_path):
         assert answer["probabilities"] == pytest.approx(logits.softmax(-1).tolist(), abs=1e-5)
 
 
-def reading(family, **changed):
-    sound = {"head": None, "objective": "sequence", "answer_prefix": "predict: "}
-    lengths = {"max_length": 40, "max_answer_length": 12}
-    return StudentReading(**{"family": family, **sound, **lengths, **changed})
-
-
 @pytest.fixture(scope="module")
 def causal(tiny_teacher, tmp_path_factory):
-    import shutil
-
-    folder = tmp_path_factory.mktemp("causal") / "student"
-    shutil.copytree(tiny_teacher, folder)
-    reading("causal").write(folder)
-    return folder
+    return make_writer(tiny_teacher, tmp_path_factory.mktemp("causal"))
 
 
 @pytest.fixture(scope="module")
