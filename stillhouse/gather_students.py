@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from core.ledger import total
-from core.recipe import TrainingRecipe
 from stillhouse.report.data import Paired, Score
 from stillhouse.report.teacher_data import Judged, StudentTraining, TrainingRows
 from stillhouse.run_reader import RunReader
@@ -36,13 +35,12 @@ def trainings(reader: RunReader) -> list[StudentTraining]:
     """What the students that are there took."""
     found = []
     for stage in reader.stages(TRAIN):
-        name, recipe = stage.settings["student"], reader.loaded.recipe
-        assert isinstance(recipe, TrainingRecipe)
+        name = stage.settings["student"]
         summed = total((e for e in reader.entries if e.stage == stage.name), reader.prices)
         found.append(
             StudentTraining(
                 name=name,
-                model=recipe.students[name].model,
+                model=reader.loaded.training_recipe.students[name].model,
                 rows=reader.manifest(stage.name).rows,
                 used=summed.entry,
                 money=summed.money,
