@@ -111,17 +111,32 @@ class Recipe(Section):
         return found
 
 
-class StudentRecipe(Recipe):
-    """The sections of every method that makes a student."""
+class TrainingRecipe(Recipe):
+    """The sections of every method that trains students."""
+
+    students: dict[Name, Student] = Field(min_length=1)
+    """By name: the models that are trained."""
+
+    @property
+    def choices(self) -> list[str]:
+        """The answers of every row; empty where rows have choices of their own, or none."""
+        return []
+
+
+class StudentRecipe(TrainingRecipe):
+    """The sections of every method whose students are served and choose from one list."""
 
     task: Task
     """What the student must learn."""
-    students: dict[Name, Student] = Field(min_length=1)
-    """By name: the models that are trained."""
     serve: Serve = Serve()
     """The endpoint."""
     compare: Compare = Compare()
     """The cost comparison."""
+
+    @property
+    def choices(self) -> list[str]:
+        """The answers of every row."""
+        return self.task.choices
 
     def files(self) -> dict[str, str]:
         """Input files that the recipe names, by the dotted key that names them."""
@@ -137,8 +152,14 @@ class LoadedRecipe:
     folder: Path
 
     @property
+    def training_recipe(self) -> TrainingRecipe:
+        """The recipe, in a method that trains students."""
+        assert isinstance(self.recipe, TrainingRecipe)
+        return self.recipe
+
+    @property
     def student_recipe(self) -> StudentRecipe:
-        """The recipe, in a method that makes a student."""
+        """The recipe, in a method whose students are served and choose from one list."""
         assert isinstance(self.recipe, StudentRecipe)
         return self.recipe
 

@@ -149,6 +149,19 @@ PREDICTION = pa.schema(
 )
 """Answers to the evaluation rows."""
 
+WRITTEN = pa.schema(
+    [
+        _required("id", pa.string()),  # of the input row
+        _required("model", pa.string()),  # the student or the teacher, by its name in the recipe
+        _required("question", pa.string()),  # what a student is asked
+        _required("answer", pa.string()),  # the right one, as the file has it
+        _required("text", pa.string()),  # what the model wrote; the first of several samples
+        pa.field("predicted", pa.string()),  # the answer found in it; null where there is none
+        _required("right", pa.bool_()),
+    ]
+)
+"""Answers to the evaluation rows, of models that write them."""
+
 REJECTED = pa.schema(
     [
         _required("id", pa.string()),

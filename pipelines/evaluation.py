@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import ray.data
 from scipy.special import softmax
 
 from core.errors import WorkError
 from core.models import model_folder
 from core.rows import PREDICTION
+from core.run import count_by_reason
 from core.stage import StageContext, StageResult
-from pipelines.row_work import rejected_table
-
-BATCH_ROWS = 64
-"""Rows of one forward pass."""
+from pipelines.row_work import Rejection, Row, rejected_table
+from pipelines.student_choices import choose
 
 
 def predict_teacher(context: StageContext) -> StageResult:
@@ -47,68 +44,64 @@ def predict_teacher(context: StageContext) -> StageResult:
 
 
 def predict_student(context: StageContext) -> StageResult:
-    """Stage: a student's answers, by Ray Data over the evaluation rows.
+    """Stage: a student's answers to task rows.
 
     Settings: `name`.
     Inputs: `student`, with its Hugging Face folder; `rows`, task rows.
     """
     tasks = context.inputs["rows"].read().to_pylist()
+    return choose_tasks(context, context.settings["name"], tasks)
+
+
+def choose_tasks(
+    context: StageContext,
+    name: str,
+    tasks: Sequence[Row],
+    rejections: Sequence[tuple[str, Rejection]] = (),
+) -> StageResult:
+    """Commit a student's answers to task rows.
+
+    Args:
+        context: Of the stage, with the input `student`.
+        name: What the student is called in its answers.
+        tasks: Task rows; each may have choices of its own.
+        rejections: Evaluation rows that are none, by their ids.
+    """
     folder = model_folder(context.inputs["student"].folder.child("student").location)
-    dataset = ray.data.from_items([{"question": task["question"]} for task in tasks]).map_batches(
-        EncoderPredictor,
-        fn_constructor_args=(folder,),
-        batch_size=BATCH_ROWS,
-        concurrency=1,
-        num_cpus=1,
-    )
-    probabilities = {row["question"]: row["probabilities"] for row in dataset.iter_rows()}
-    predictions = [
-        _prediction(task, context.settings["name"], probabilities[task["question"]])
-        for task in tasks
-    ]
-    return _commit(context, predictions)
-
-
-class EncoderPredictor:
-    """A Ray Data actor that runs an encoder student over questions."""
-
-    def __init__(self, folder: Path) -> None:
-        from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-        self._tokenizer = AutoTokenizer.from_pretrained(folder)
-        self._model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
-
-    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Add probabilities [rows, choices] to a batch of questions."""
-        import torch
-
-        inputs = self._tokenizer(
-            list(batch["question"]), padding=True, truncation=True, return_tensors="pt"
-        )
-        with torch.inference_mode():
-            logits = self._model(**inputs).logits
-        return {**batch, "probabilities": torch.softmax(logits, dim=-1).numpy()}
+    probabilities = choose(folder, tasks)
+    predictions = [_prediction(task, name, np.array(probabilities[task["id"]])) for task in tasks]
+    return _commit(context, predictions, rejections)
 
 
 def _prediction(task: dict[str, Any], model: str, probabilities: np.ndarray) -> dict[str, Any]:
+    choices, first = task["choices"], int(np.argmax(probabilities))
     return {
         "id": task["id"],
         "model": model,
         "question": task["question"],
-        "choices": task["choices"],
+        "choices": choices,
         "answer": task["answer"],
-        "predicted": int(np.argmax(probabilities)),
+        # A row's own choices may have one twice: it is one answer, and the first is its number.
+        "predicted": choices.index(choices[first]),
         "probabilities": [float(p) for p in probabilities],
         "difficulty": task["difficulty"],
     }
 
 
-def _commit(context: StageContext, predictions: list[dict[str, Any]]) -> StageResult:
+def _commit(
+    context: StageContext,
+    predictions: list[dict[str, Any]],
+    rejections: Sequence[tuple[str, Rejection]] = (),
+) -> StageResult:
+    rejected = rejected_table(context.stage.stage, rejections)
     context.stage.commit_shard(
-        "rows", pa.Table.from_pylist(predictions, schema=PREDICTION), rejected_table("", [])
+        "rows", pa.Table.from_pylist(predictions, schema=PREDICTION), rejected
     )
     return StageResult(
-        ["rows"], len(predictions), facts={"accuracy": dict(accuracies(predictions))}
+        ["rows"],
+        len(predictions),
+        count_by_reason(rejected),
+        {"accuracy": dict(accuracies(predictions))},
     )
 
 

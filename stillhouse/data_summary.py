@@ -1,4 +1,4 @@
-"""The end of a run of teacher data on the terminal: a line for each teacher."""
+"""The end of a run of teachers' answers on the terminal: a line for each teacher and student."""
 
 from __future__ import annotations
 
@@ -8,11 +8,25 @@ from rich.table import Table
 from core.run import Run
 from stillhouse.report.answered import answered
 from stillhouse.report.teacher_data import TeacherDataReport
-from stillhouse.report.wording import count, money, number, percent
+from stillhouse.report.wording import between, count, money, number, percent, signed_points
 
 
 def data_summary(data: TeacherDataReport, run: Run) -> Group:
     """A table of the teachers, what was rejected for which reason, and the one sentence."""
+    parts = [_teachers(data)] if data.teachers else []
+    parts += [_training_rows(data)] if data.training_rows else []
+    parts += [_judged(data)] if data.judged else []
+    reasons = [f"{count(n)} {reason}" for reason, n in data.rejected_by_reason.items()]
+    stage = data.training_rows[0].stage if data.training_rows else "ask"
+    return Group(
+        *(line for part in parts for line in (part, "")),
+        f"Rejected: {', '.join(reasons) or 'none'}.",
+        answered(data).sentence,
+        f"Rows: stillhouse rows {run.folder.location} --stage {stage}",
+    )
+
+
+def _teachers(data: TeacherDataReport) -> Table:
     table = Table(box=None, pad_edge=False)
     table.add_column("teacher")
     has_logits = any(teacher.logits for teacher in data.teachers)
@@ -33,11 +47,39 @@ def data_summary(data: TeacherDataReport, run: Run) -> Group:
             *([kept] if has_logits else []),
             money(teacher.money, data.currency),
         )
-    reasons = [f"{count(n)} {reason}" for reason, n in data.rejected_by_reason.items()]
-    return Group(
-        table,
-        "",
-        f"Rejected: {', '.join(reasons) or 'none'}.",
-        answered(data).sentence,
-        f"Rows: stillhouse rows {run.folder.location} --stage ask",
-    )
+    return table
+
+
+def _training_rows(data: TeacherDataReport) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("training rows")
+    table.add_column("labels")
+    for column in ("answers", "found", "outvoted", "rejected", "rows"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for made in data.training_rows:
+        figures = (made.answers, made.read, made.outvoted, sum(made.rejected.values()), made.rows)
+        table.add_row(made.stage, made.labels, *map(count, figures))
+    return table
+
+
+def _judged(data: TeacherDataReport) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("held-out rows")
+    for column in ("right", "95% interval", "rows", "no answer", "less teacher", "95% interval"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for one in data.judged:
+        points, interval = "", ""
+        if one.gap is not None:
+            share, (low, high) = one.gap
+            points = signed_points(share)
+            interval = f"{signed_points(low)} to {signed_points(high)}"
+        table.add_row(
+            f"{one.role} {one.name}",
+            percent(one.score.share),
+            between(one.score.low, one.score.high),
+            count(one.score.total),
+            "" if one.unparsed is None else count(one.unparsed),
+            points,
+            interval,
+        )
+    return table

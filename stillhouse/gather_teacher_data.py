@@ -17,11 +17,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from core.ledger import total
+from core.recipe import TrainingRecipe
 from core.recipe_teachers import AnyTeacher, EndpointTeacher, Teacher
 from core.run import Run, StageFolder
 from pipelines.plan import read_plan
 from pipelines.prompt_files import compile_prompt
-from stillhouse.methods.teacher_data import TeacherDataRecipe
+from stillhouse.asking import Ask, AskingRecipe
+from stillhouse.gather_students import judged, training_rows, trainings
 from stillhouse.report.data import Histogram, Price, RejectedRow, Samples
 from stillhouse.report.teacher_data import (
     AnswerText,
@@ -49,6 +51,9 @@ EXAMPLES = 20
 MOST_CHARACTERS = 5_000_000
 """Of the input rows that the report's data holds, together."""
 
+BEFORE = ("pipelines.inputs:read_inputs", "pipelines.input_curation:curate_inputs")
+"""What rows pass before anybody is asked about them."""
+
 COUNTED = ["teacher", "item", "finish", "usage"]
 """Columns of the answers that are read of all of them."""
 
@@ -63,45 +68,58 @@ def gather_teacher_data(run: Run) -> TeacherDataReport:
     """Read a run into its report."""
     reader = RunReader(run)
     recipe = reader.loaded.recipe
-    assert isinstance(recipe, TeacherDataRecipe)
-    shown = _some_inputs(reader)
-    found = {
-        name: _Found(set(shown), ask.sampling.top_logprobs > 0) for name, ask in recipe.ask.items()
-    }
-    keys, planned = _shards(reader, list(recipe.ask))
-    folder = _folder(reader, "ask")
-    for key in keys:
-        table = folder.rows.read_table(f"{key}.parquet", COUNTED)
-        if table.num_rows:  # a shard is of one teacher
-            found[table["teacher"][0].as_py()].read(folder, f"{key}.parquet", table)
+    assert isinstance(recipe, AskingRecipe)
+    asked = recipe.ask if any(stage.name == "ask" for stage in reader.layout) else {}
+    shown = _some_inputs(reader) if asked else {}
+    found = {name: _Found(set(shown), ask.sampling.top_logprobs > 0) for name, ask in asked.items()}
     rejected = _Rejected(found)
     for name, stage in reader.finished.items():
         if name != "ask":
             rejected.read(name, stage, reader.manifest(name).shards)
-    rejected.read("ask", folder, keys)
+    planned: dict[str, int] = {}
+    if asked:
+        keys, planned = _shards(reader, list(asked))
+        folder = _folder(reader, "ask")
+        for key in keys:
+            table = folder.rows.read_table(f"{key}.parquet", COUNTED)
+            if table.num_rows:  # a shard is of one teacher
+                found[table["teacher"][0].as_py()].read(folder, f"{key}.parquet", table)
+        rejected.read("ask", folder, keys)
     summed = total(reader.entries, reader.prices)
+    steps = [
+        (InputStep(stage.name, manifest.rows, manifest.rejected), stage.run)
+        for stage in reader.layout
+        if stage.name in reader.finished and stage.name != "ask"
+        for manifest in [reader.manifest(stage.name)]
+    ]
     return TeacherDataReport(
         name=recipe.name,
         method=recipe.method,
         warnings=_warnings(reader, summed.money),
         currency=reader.prices.currency,
         prices=_prices(reader),
-        steps=[
-            InputStep(stage.name, manifest.rows, manifest.rejected)
-            for stage in reader.layout
-            if stage.name in reader.finished and stage.name != "ask"
-            for manifest in [reader.manifest(stage.name)]
-        ],
-        teachers=[_teacher(reader, name, planned.get(name), found[name]) for name in recipe.ask],
+        steps=[step for step, run in steps if run in BEFORE],
+        teachers=[_teacher(reader, name, planned.get(name), found[name]) for name in asked],
         total=summed.entry,
         money=summed.money,
         rejected=Samples(rejected.total, rejected.examples),
         rows=Samples(
-            _rows_asked_about(reader),
-            [_asked_row(recipe, item, fields, found) for item, fields in shown.items()],
+            _rows_asked_about(reader) if asked else 0,
+            [_asked_row(asked, item, fields, found) for item, fields in shown.items()],
         ),
-        provenance=provenance(reader, {}),
+        provenance=provenance(reader, _students(reader)),
+        later=[step for step, run in steps if run not in BEFORE],
+        training_rows=training_rows(reader),
+        trainings=trainings(reader),
+        judged=judged(reader),
     )
+
+
+def _students(reader: RunReader) -> dict[str, str]:
+    """The models that students start from, by the students' names."""
+    recipe = reader.loaded.recipe
+    students = recipe.students if isinstance(recipe, TrainingRecipe) else {}
+    return {name: student.model for name, student in students.items()}
 
 
 def _folder(reader: RunReader, stage: str) -> StageFolder:
@@ -286,7 +304,7 @@ def _place(teacher: AnyTeacher) -> str:
 
 def _teacher(reader: RunReader, name: str, planned: int | None, found: _Found) -> TeacherWork:
     recipe = reader.loaded.recipe
-    assert isinstance(recipe, TeacherDataRecipe)
+    assert isinstance(recipe, AskingRecipe)
     section = recipe.teachers[name]
     device = section.device if isinstance(section, Teacher) else None
     summed = total((e for e in reader.entries if e.teacher == name), reader.prices)
@@ -309,10 +327,10 @@ def _teacher(reader: RunReader, name: str, planned: int | None, found: _Found) -
 
 
 def _asked_row(
-    recipe: TeacherDataRecipe, item: str, fields: dict[str, Any], found: dict[str, _Found]
+    asks: dict[str, Ask], item: str, fields: dict[str, Any], found: dict[str, _Found]
 ) -> AskedRow:
     asked = []
-    for name, settings in recipe.ask.items():
+    for name, settings in asks.items():
         answers = sorted(found[name].answers.get(item, []), key=lambda answer: answer.sample)
         told = found[name].rejections.get(item, [])
         asked.append(Asked(name, _filled(settings.prompt, fields), answers, told))

@@ -404,16 +404,17 @@ def open_run(location: str) -> Run:
 
 
 def refuse_without_student(run: Run, what: str) -> None:
-    """Refuse a run of a method that makes no student.
+    """Refuse a run of a method whose students are not served.
 
     Raises:
         UseError: It is one.
     """
-    if not isinstance(recipe_of(run).recipe, StudentRecipe):
+    recipe = recipe_of(run).recipe
+    if not isinstance(recipe, StudentRecipe):
         raise UseError(
             run.folder.location,
-            f"a run of teacher data alone {what}.",
-            "A recipe of another method makes a student.",
+            f"a run of method {recipe.method} {what}.",
+            "A recipe of another method makes a student that is served.",
         )
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+
+from core.student_reading import StudentReading
 
 CORPUS = [
     "Each headline goes to one news desk.",
@@ -127,3 +130,28 @@ def make_encoder(folder: Path) -> Path:
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def make_chooser(encoder: Path, folder: Path) -> Path:
+    """A student with a head for choices, as training exports it, but with a head that it drew."""
+    import torch
+    from transformers import AutoModelForMultipleChoice, AutoTokenizer
+
+    torch.manual_seed(1)
+    AutoModelForMultipleChoice.from_pretrained(encoder).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(encoder).save_pretrained(folder)
+    return folder
+
+
+def make_writer(teacher: Path, folder: Path) -> Path:
+    """A causal student in the same way: the tiny teacher, and how it is asked."""
+    shutil.copytree(teacher, folder, dirs_exist_ok=True)
+    reading("causal").write(folder)
+    return folder
+
+
+def reading(family: str, **changed: object) -> StudentReading:
+    """How a student is asked that reads and writes little."""
+    sound = {"head": None, "objective": "sequence", "answer_prefix": "predict: "}
+    lengths = {"max_length": 40, "max_answer_length": 12}
+    return StudentReading(**{"family": family, **sound, **lengths, **changed})

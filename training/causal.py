@@ -52,18 +52,6 @@ class Causal(Writer):
     pipeline_tag: ClassVar[str] = "text-generation"
     units_class: ClassVar[type[TextUnits]] = CausalUnits
 
-    def prompt(self, messages: list[dict[str, str]]) -> tuple[Ids, bool]:
-        """In the model's chat template, or as plain text where it has none; the end stays."""
-        if self.tokenizer.chat_template:
-            text = self.tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=True
-            )
-            ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        else:
-            ids = self.tokenizer("\n".join(message["content"] for message in messages))["input_ids"]
-        longest = self.student.train.max_length
-        return ids[-longest:], len(ids) > longest
-
     def target(self, text: str) -> Ids:
         """The text and the end of the turn."""
         ids: Ids = self.tokenizer(text + self._end, add_special_tokens=False)["input_ids"]

@@ -7,7 +7,6 @@ README.md                                              what it is
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ from pyarrow import fs
 from torch import Tensor
 
 from core.errors import WorkError
-from core.recipe_students import ChoiceObjective, SequenceObjective
+from core.recipe_students import ChoiceObjective
 from core.run import Folder
 from training.checkpoints import Best
 from training.ddp import ddp_weights
@@ -77,7 +76,7 @@ def export_student(
         model.config.use_cache = True
         model.save_pretrained(folder)
         family.tokenizer.save_pretrained(folder)
-        (folder / "stillhouse.json").write_text(json.dumps(_reading(job), indent=2) + "\n")
+        family.reading.write(folder)
         (folder / "README.md").write_text(_card(job, family, best), encoding="utf-8")
         _verify(job, folder, table, best.sample, dtype, device)
 
@@ -88,21 +87,6 @@ def _weights(job: Job, checkpoint: Path) -> dict[str, Tensor]:
     from training.zero import zero_weights
 
     return zero_weights(checkpoint, job.train.zero_stage)
-
-
-def _reading(job: Job) -> dict[str, object]:
-    """What turns a question into the student's input, beside its tokenizer."""
-    student = job.student
-    objective = student.objective
-    prefix = objective.answer_prefix if isinstance(objective, SequenceObjective) else ""
-    return {
-        "family": student.family,
-        "head": student.head if student.family == "encoder" else None,
-        "objective": objective.kind,
-        "answer_prefix": prefix,
-        "max_length": student.train.max_length,
-        "max_answer_length": student.train.max_answer_length,
-    }
 
 
 def _card(job: Job, family: Family, best: Best) -> str:

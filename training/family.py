@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
-from core.recipe_students import Student
+from core.recipe_students import SequenceObjective, Student
+from core.student_reading import StudentReading
 from training.units import Units
 
 SAMPLE_ROWS = 4
@@ -42,6 +43,20 @@ class Family(ABC):
         self.seed = seed
         self._base = base
         self.tokenizer: PreTrainedTokenizerFast = AutoTokenizer.from_pretrained(base)
+
+    @property
+    def reading(self) -> StudentReading:
+        """How the finished student is asked."""
+        objective = self.student.objective
+        prefix = objective.answer_prefix if isinstance(objective, SequenceObjective) else ""
+        return StudentReading(
+            family=self.student.family,
+            head=self.student.head if self.student.family == "encoder" else None,
+            objective=objective.kind,
+            answer_prefix=prefix,
+            max_length=self.student.train.max_length,
+            max_answer_length=self.student.train.max_answer_length,
+        )
 
     def build(self, dtype: torch.dtype) -> PreTrainedModel:
         """The model that the training starts from."""

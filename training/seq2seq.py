@@ -53,19 +53,12 @@ class Seq2Seq(Writer):
     pipeline_tag: ClassVar[str] = "text2text-generation"
     units_class: ClassVar[type[TextUnits]] = Seq2SeqUnits
 
-    def prompt(self, messages: list[dict[str, str]]) -> tuple[Ids, bool]:
-        """The conversation as one text; the beginning stays."""
-        text = "\n".join(message["content"] for message in messages)
-        longest = self.student.train.max_length
-        encoded = self.tokenizer(text, truncation=True, max_length=longest)
-        return encoded["input_ids"], bool(encoded.encodings[0].overflowing)
-
     def target(self, text: str) -> Ids:
         """The text and its end."""
         ids: Ids = self.tokenizer(text)["input_ids"]
         return ids
 
-    def reading(self) -> dict[str, Any]:
+    def beside(self) -> dict[str, Any]:
         """What the decoder begins with."""
         return {"start_token": self._start_token}
 

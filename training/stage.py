@@ -20,7 +20,6 @@ from pyarrow import fs
 
 from core.errors import UseError
 from core.identity import content_id
-from core.recipe import StudentRecipe
 from core.recipe_students import Student
 from core.run import Folder
 from core.stage import StageContext, StageResult
@@ -125,9 +124,8 @@ def _check_trackers(names: Sequence[str]) -> None:
 
 
 def _choices(context: StageContext) -> list[str]:
-    """The task's, where the method has a fixed list."""
-    recipe = context.recipe.recipe
-    return recipe.task.choices if isinstance(recipe, StudentRecipe) else []
+    """The task's, where it has a fixed list."""
+    return context.recipe.training_recipe.choices
 
 
 def _base(folder: Path) -> Path:

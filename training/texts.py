@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from core.recipe_students import LogitObjective, SequenceObjective
+from core.student_reading import prefixed
 from training.objectives import logit_losses, sequence_losses, unit_coefficients
 from training.units import Losses, Units
 
@@ -48,12 +49,6 @@ def texts_of(row: dict[str, Any], objective: SequenceObjective | LogitObjective)
             prefix = objective.rationale_prefix.format(teacher=rationale["teacher"])
             messages = prefixed(row["messages"], prefix)
             yield Text(rationale["teacher"], messages, rationale["text"])
-
-
-def prefixed(messages: list[dict[str, str]], prefix: str) -> list[dict[str, str]]:
-    """The same conversation, with the last message beginning with the task's prefix."""
-    last = messages[-1]
-    return [*messages[:-1], {"role": last["role"], "content": prefix + last["content"]}]
 
 
 @dataclass(frozen=True)

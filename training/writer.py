@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from core.recipe_students import ChoiceObjective, LogitObjective, SequenceObjective
 from training.family import Family
-from training.texts import ANSWER, LikelyTokens, TextUnits, prefixed, texts_of
+from training.texts import ANSWER, LikelyTokens, TextUnits, texts_of
 
 Ids = list[int]
 
@@ -33,10 +33,6 @@ class Writer(Family):
     units_class: ClassVar[type[TextUnits]]
 
     @abstractmethod
-    def prompt(self, messages: list[dict[str, str]]) -> tuple[Ids, bool]:
-        """What the student reads, at most `max_length` tokens, and whether that was cut."""
-
-    @abstractmethod
     def target(self, text: str) -> Ids:
         """What it is to write, with what ends a text."""
 
@@ -47,6 +43,7 @@ class Writer(Family):
         weights = _task_weights(objective)
         tasks = {task: number for number, task in enumerate(weights)}
         longest = self.student.train.max_answer_length
+        reading = self.reading
         prompts: list[Ids] = []
         targets: list[Ids] = []
         likely: list[LikelyTokens] = []
@@ -58,7 +55,7 @@ class Writer(Family):
             of_row.append([])
             was_cut = False
             for text in texts_of(row, objective):
-                prompt, prompt_cut = self.prompt(text.messages)
+                prompt, prompt_cut = reading.read(text.messages, self.tokenizer)
                 target = self.target(text.target)
                 if isinstance(objective, LogitObjective):
                     target = row["token_ids"]
@@ -85,18 +82,16 @@ class Writer(Family):
             task=torch.tensor([tasks[name] for name in task]),
             pad_token=self.pad_token,
             objective=objective,
-            **self.reading(),
+            **self.beside(),
         )
 
-    def reading(self) -> dict[str, Any]:
+    def beside(self) -> dict[str, Any]:
         """What units of this family must know beside that."""
         return {}
 
     def first_prompts(self, rows: list[dict[str, Any]]) -> tuple[Tensor, Tensor]:
         """Of some rows, as in `padded`, for a finished student to answer."""
-        objective = self.student.objective
-        prefix = objective.answer_prefix if isinstance(objective, SequenceObjective) else ""
-        prompts = [self.prompt(prefixed(row["messages"], prefix))[0] for row in rows]
+        prompts = [self.reading.prompt_ids(row["messages"], self.tokenizer) for row in rows]
         return padded([torch.tensor(ids) for ids in prompts], self.pad_token)
 
     @property

@@ -1,4 +1,4 @@
-"""How many questions were answered, and for what: one sentence, and the figures below it."""
+"""What a run of teachers' answers came to: one sentence, and the figures below it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,25 @@ from stillhouse.report.wording import count, money, percent, plural
 
 
 def answered(data: TeacherDataReport) -> Verdict:
-    """Sum up a run of teacher data."""
+    """Sum up a run of teacher data, or of students that learnt from it."""
+    students = [one for one in data.judged if one.role == "student"]
+    if not students:
+        return _answered(data)
+    first = students[0]
+    sentence = (
+        f"{first.name} answers {percent(first.score.share)} of {count(first.score.total)} held-out "
+        "questions right"
+    )
+    teacher = next((one for one in data.judged if one.name == first.beside), None)
+    if teacher is not None:
+        sentence += f", its teacher {teacher.name} {percent(teacher.score.share)}"
+    below = _answered(data)
+    return Verdict(f"{sentence}.", f"{below.sentence} {below.evidence}")
+
+
+def _answered(data: TeacherDataReport) -> Verdict:
+    if not data.teachers:
+        return Verdict("No teacher was asked about the rows that students learn from.", "")
     who = plural(len(data.teachers), "teacher")
     of = "an unknown number of" if data.asked is None else count(data.asked)
     cost = (

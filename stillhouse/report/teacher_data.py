@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 from core.ledger import Entry
-from stillhouse.report.data import Histogram, Price, Provenance, RejectedRow, Samples
+from stillhouse.report.data import (
+    Histogram,
+    Paired,
+    Price,
+    Provenance,
+    RejectedRow,
+    Samples,
+    Score,
+)
+from stillhouse.report.intervals import Interval, paired_difference
 
 
 @dataclass(frozen=True)
@@ -108,7 +118,7 @@ class TeacherWork:
 
 @dataclass(frozen=True)
 class InputStep:
-    """A stage that rows pass before anybody is asked about them."""
+    """A stage beside the asking, and what became of its rows."""
 
     stage: str
     kept: int
@@ -150,6 +160,66 @@ class AskedRow:
 
 
 @dataclass(frozen=True)
+class TrainingRows:
+    """What became of the answers as training rows of one kind of student."""
+
+    stage: str
+    labels: str
+    """Whose answers are learnt: `teacher`, or `gold`."""
+    answers: int
+    """Of teachers, that were read."""
+    read: int
+    """Of these, answers that could be found in the text."""
+    outvoted: int
+    """Of these, answers other than most samples of their teacher."""
+    rows: int
+    """That are learnt from."""
+    rejected: dict[str, int]
+    """By reason."""
+
+
+@dataclass(frozen=True)
+class StudentTraining:
+    """What the training of one student took."""
+
+    name: str
+    model: str
+    rows: int
+    """Trained on; others are held out to pick the epoch."""
+    used: Entry
+    money: float | None
+
+
+@dataclass(frozen=True)
+class Judged:
+    """How one model answers the evaluation rows."""
+
+    name: str
+    role: Literal["teacher", "student"]
+    score: Score
+    unparsed: int | None
+    """Texts without an answer, which count as wrong; None of a model that chooses."""
+    unanswered: int
+    """Rows that it was asked about in vain, which do not count."""
+    beside: str | None = None
+    """Of a student: the teacher with the best score."""
+    paired: Paired | None = None
+    """Both on the rows that both answered."""
+
+    @property
+    def gap(self) -> tuple[float, Interval] | None:
+        """Of a student: its share of right answers less the teacher's, with the 95% interval."""
+        pair = self.paired
+        if pair is None:
+            return None
+        interval = paired_difference(pair.both, pair.only_student, pair.only_teacher, pair.neither)
+        rows = pair.both + pair.only_student + pair.only_teacher + pair.neither
+        if interval is None:
+            return None
+        return (pair.only_student - pair.only_teacher) / rows, interval
+
+
+@dataclass(frozen=True)
 class TeacherDataReport:
     """A whole report."""
 
@@ -162,7 +232,7 @@ class TeacherDataReport:
     """ISO 4217 code."""
     prices: list[Price]
     steps: list[InputStep]
-    """In the order of the run."""
+    """Those that rows pass before anybody is asked about them, in the order of the run."""
     teachers: list[TeacherWork]
     """In the recipe's order."""
     total: Entry
@@ -173,6 +243,13 @@ class TeacherDataReport:
     """Some of every stage, teacher and reason."""
     rows: Samples[AskedRow]
     provenance: Provenance
+    later: list[InputStep] = field(default_factory=list)
+    """Stages after the asking."""
+    training_rows: list[TrainingRows] = field(default_factory=list)
+    """Of a method that trains students, in the order of the run."""
+    trainings: list[StudentTraining] = field(default_factory=list)
+    judged: list[Judged] = field(default_factory=list)
+    """Teachers first."""
 
     @property
     def asked(self) -> int | None:
@@ -192,6 +269,7 @@ class TeacherDataReport:
         counts: dict[str, int] = {}
         every = [step.rejected for step in self.steps]
         every += [teacher.rejected for teacher in self.teachers]
+        every += [step.rejected for step in self.later]
         for rejected in every:
             for reason, number in rejected.items():
                 counts[reason] = counts.get(reason, 0) + number

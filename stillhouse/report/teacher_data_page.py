@@ -22,6 +22,9 @@ from stillhouse.report.teacher_data import AskedRow, TeacherDataReport
 
 CONTENTS = ["Cost", "Answers", "Rejected", "Rows", "Provenance"]
 
+STUDENTS = "Students"
+"""The section of a method that trains some."""
+
 MOST_HISTOGRAMS = 8
 """Teachers whose lengths are drawn."""
 
@@ -36,7 +39,7 @@ def render_teacher_data(data: TeacherDataReport) -> str:
         "teacher_data.html.j2",
         data=data,
         verdict=answered(data),
-        contents=CONTENTS,
+        contents=CONTENTS if not data.training_rows else [*CONTENTS[:2], STUDENTS, *CONTENTS[2:]],
         teachers=_priced(data),
         time=_time(data),
         held=data.total.device_seconds > 0,
@@ -63,7 +66,9 @@ def _seconds(data: TeacherDataReport) -> Any:
         return None
     from stillhouse.report import figures  # loads matplotlib
 
-    return figures.device_seconds("seconds", [(t.name, t.used) for t in data.teachers])
+    teachers = [(teacher.name, teacher.used) for teacher in data.teachers]
+    students = [(student.name, student.used) for student in data.trainings]
+    return figures.device_seconds("seconds", [*teachers, *students])
 
 
 @dataclass(frozen=True)
@@ -111,7 +116,8 @@ def _time(data: TeacherDataReport) -> dict[str, Any]:
 def _rejections(data: TeacherDataReport) -> list[tuple[str, str, str, int]]:
     """Stage, teacher, reason and number of rejected rows, most frequent first."""
     found = [("ask", t.name, *pair) for t in data.teachers for pair in t.rejected.items()]
-    found += [(step.stage, "", *pair) for step in data.steps for pair in step.rejected.items()]
+    steps = (*data.steps, *data.later)
+    found += [(step.stage, "", *pair) for step in steps for pair in step.rejected.items()]
     return sorted(found, key=lambda row: -row[3])
 
 

@@ -274,4 +274,4 @@ def test_a_recipe_without_a_student_has_nothing_to_serve(run, server):
     assert run().returncode == 0
     done = stillhouse("serve", run.folder / "run")
     assert done.returncode == 2, done.stderr
-    assert "teacher data" in done.stderr
+    assert "method teacher_data" in done.stderr

@@ -22,7 +22,9 @@ from stillhouse.methods.teacher_data import TeacherDataRecipe
 from stillhouse.report import data as d
 from stillhouse.report import teacher_data as t
 from stillhouse.report.answered import answered
+from stillhouse.report.intervals import paired_difference
 from stillhouse.report.teacher_data_page import render_teacher_data
+from stillhouse.report.wording import signed_points
 from stillhouse.workflow import Workflow, plan_run
 from tests.unit.test_report import (
     HOSTILE,
@@ -115,6 +117,33 @@ def full() -> t.TeacherDataReport:
     )
 
 
+def with_students() -> t.TeacherDataReport:
+    """The same, from which an encoder and a model that writes have learnt."""
+    data = full()
+    teacher = t.Judged("near", "teacher", d.Score.of(160, 200), 12, 0)
+    paired = d.Paired(both=120, only_student=10, only_teacher=40, neither=30)
+    chooser = t.Judged("minilm", "student", d.Score.of(130, 200), None, 0, "near", paired)
+    return replace(
+        data,
+        later=[t.InputStep("extract", 470, {"unparsed": 15, "outside-choices": 5})],
+        training_rows=[t.TrainingRows("extract", "teacher", 490, 470, 7, 440, {"unparsed": 15})],
+        trainings=[t.StudentTraining("minilm", "embedded://mini", 396, data.total, 0.25)],
+        judged=[
+            teacher,
+            t.Judged("far", "teacher", d.Score.of(100, 190), 0, 10),
+            chooser,
+            replace(chooser, name="t5", unparsed=3),
+        ],
+    )
+
+
+def alone() -> t.TeacherDataReport:
+    """A student that learnt gold labels: no teacher was asked."""
+    data = replace(with_students(), teachers=[], rows=d.Samples(0, []), prices=[])
+    student = replace(data.judged[2], beside=None, paired=None)
+    return replace(data, total=Entry("total", "", ""), judged=[student])
+
+
 def nothing_yet() -> t.TeacherDataReport:
     data = full()
     nobody = [
@@ -146,8 +175,11 @@ def nothing_yet() -> t.TeacherDataReport:
 
 PAGES = {
     "full": full,
+    "students": with_students,
+    "gold": alone,
     "nothing yet": nothing_yet,
     "hostile": lambda: with_text(full(), HOSTILE),
+    "hostile students": lambda: with_text(with_students(), HOSTILE),
 }
 
 
@@ -189,6 +221,34 @@ def test_known_figures_stand_on_the_page():
         "empty ask near 8",
     ):
         assert told in words, told
+
+
+def test_students_stand_beside_their_teacher():
+    words = Page(rendered("students")).words
+    # Newcombe's paired interval of (10 - 40) / 200, worked out as in test_report.
+    gap, (low, high) = with_students().judged[2].gap
+    assert (gap, paired_difference(120, 10, 40, 30)) == (-0.15, (low, high))
+    assert low < gap < high < 0
+    told_gap = f"\N{MINUS SIGN}15.0 {signed_points(low)} to {signed_points(high)}"
+    for told in (
+        "minilm answers 65.0% of 200 held-out questions right, its teacher near 80.0%.",
+        "2 teachers answered 980 of 1,000 questions for $2.00.",
+        "near teacher 80.0% 73.9 to 85.0 200 12",
+        f"minilm student 65.0% 58.2 to 71.3 200 {told_gap}",
+        f"t5 student 65.0% 58.2 to 71.3 200 3 {told_gap}",
+        "far was asked about 10 rows in vain",
+        "extract teacher 490 470 7 15 440",
+        "minilm embedded://mini 396 300 $0.25",
+        "outside-choices extract 5",
+    ):
+        assert told in words, told
+    assert "Students" not in Page(rendered("full")).words
+
+
+def test_without_a_teacher_there_is_nothing_to_stand_beside():
+    words = Page(rendered("gold")).words
+    assert "minilm answers 65.0% of 200 held-out questions right." in words
+    assert "No teacher was asked about the rows that students learn from." in words
 
 
 def test_nothing_known_is_told_as_unknown_and_never_as_zero():

@@ -1,0 +1,76 @@
+"""How a finished student that writes is asked: the same in training, in evaluation and in serving.
+
+A student's folder says it in `stillhouse.json`, beside the tokenizer.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+FILE = "stillhouse.json"
+
+Message = dict[str, str]
+"""One turn, as `core.rows.MESSAGE`."""
+
+
+@dataclass(frozen=True)
+class StudentReading:
+    """What turns a conversation into a student's input."""
+
+    family: str
+    """`encoder`, `seq2seq` or `causal`."""
+    head: str | None
+    """Of an encoder."""
+    objective: str
+    """What it was trained by."""
+    answer_prefix: str
+    """What the last message begins with where the answer is wanted."""
+    max_length: int
+    """Tokens of an input at most."""
+    max_answer_length: int
+    """Tokens of an answer at most."""
+
+    @classmethod
+    def of(cls, folder: Path) -> StudentReading:
+        """What a student's folder says."""
+        return cls(**json.loads((folder / FILE).read_text(encoding="utf-8")))
+
+    def write(self, folder: Path) -> None:
+        """Say it in a student's folder."""
+        (folder / FILE).write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+
+    def prompt_ids(self, messages: list[Message], tokenizer: Any) -> list[int]:
+        """The tokens that ask for an answer.
+
+        Args:
+            messages: The last is the user's.
+            tokenizer: The student's, of transformers.
+        """
+        return self.read(prefixed(messages, self.answer_prefix), tokenizer)[0]
+
+    def read(self, messages: list[Message], tokenizer: Any) -> tuple[list[int], bool]:
+        """The tokens of a conversation as it stands, and whether some were cut.
+
+        A causal student reads its chat template, where its tokenizer has one, and what is too long
+        loses its begin; others read plain text, which loses its end.
+        """
+        text = "\n".join(message["content"] for message in messages)
+        if self.family == "seq2seq":
+            cut = tokenizer(text, truncation=True, max_length=self.max_length)
+            return cut["input_ids"], bool(cut.encodings[0].overflowing)
+        templated = bool(tokenizer.chat_template)
+        if templated:
+            text = tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=True
+            )
+        ids = tokenizer(text, add_special_tokens=not templated)["input_ids"]
+        return ids[-self.max_length :], len(ids) > self.max_length
+
+
+def prefixed(messages: list[Message], prefix: str) -> list[Message]:
+    """The same conversation, with the last message beginning with a prefix."""
+    last = messages[-1]
+    return [*messages[:-1], last | {"content": prefix + last["content"]}]

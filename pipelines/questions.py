@@ -1,0 +1,105 @@
+"""Rows of a file as students are asked about them: the plain prompt, the choices, the right answer.
+
+Teachers are asked about the same rows in words of their own (`pipelines.asking`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import jinja2
+
+from core.recipe_answers import AnswerTask
+from core.run import StageFolder
+from pipelines.answers import AnswerReader, Found
+from pipelines.prompt_files import compile_prompt
+from pipelines.row_work import Rejection, Row
+from pipelines.tasks import storable
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a student is asked about a row."""
+
+    id: str
+    """Of the input row."""
+    text: str
+    choices: list[str]
+    """Empty where the task has none."""
+    right: Found | None
+    """The right answer, where the row has one."""
+
+
+class Questions:
+    """Makes questions of input rows."""
+
+    def __init__(self, task: AnswerTask, reader: AnswerReader) -> None:
+        self._task = task
+        self._reader = reader
+        self._prompt = compile_prompt(task.prompt)
+
+    def of(self, row: Row) -> Question | Rejection:
+        """The question about a row, or why there is none.
+
+        Args:
+            row: Of `core.rows.INPUT`.
+        """
+        fields = json.loads(row["fields"])
+        try:
+            text = storable(self._prompt.render(fields))
+        except (jinja2.UndefinedError, TypeError, ValueError) as error:
+            return Rejection("no-field", f"the plain prompt cannot be filled in: {error}", row)
+        if not text.strip():
+            return Rejection("empty", "the plain prompt is empty with this row's fields", row)
+        choices = self._choices(fields)
+        if choices is None:
+            detail = f"there is no list of two texts or more under '{self._task.choices_field}'"
+            return Rejection("no-choices", detail, row)
+        right = None
+        if self._task.gold is not None:
+            right = self._reader.read_gold(fields.get(self._task.gold), choices)
+        return Question(row["id"], text, choices, right)
+
+    def with_right_answer(self, row: Row) -> Question | Rejection:
+        """The same of a row that must have a right answer."""
+        question = self.of(row)
+        if isinstance(question, Rejection) or question.right is not None:
+            return question
+        what = "one of its choices" if question.choices else "an answer"
+        return Rejection("no-gold", f"what is under '{self._task.gold}' is not {what}", row)
+
+    def _choices(self, fields: dict[str, Any]) -> list[str] | None:
+        if self._task.choices is not None:
+            return self._task.choices
+        if self._task.choices_field is None:
+            return []
+        listed = fields.get(self._task.choices_field)
+        if not isinstance(listed, list) or len(listed) < 2:
+            return None
+        if not all(isinstance(choice, str) and choice.strip() for choice in listed):
+            return None
+        return [storable(choice) for choice in listed]
+
+
+def evaluation_questions(
+    rows: StageFolder, questions: Questions
+) -> tuple[list[Question], list[tuple[str, Rejection]]]:
+    """The questions about evaluation rows, each once, and the rows that there are none about."""
+    found: dict[str, Question] = {}
+    rejections: list[tuple[str, Rejection]] = []
+    for row in each(rows):
+        question = questions.with_right_answer(row)
+        if isinstance(question, Rejection):
+            rejections.append((row["id"], question))
+        else:
+            found[row["id"]] = question
+    return list(found.values()), rejections
+
+
+def each(rows: StageFolder) -> Iterator[Row]:
+    """The input rows of a finished stage, a shard in memory at a time, equal ones as they come."""
+    for table in rows.iter_shards():
+        yield from table.to_pylist()

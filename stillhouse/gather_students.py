@@ -1,0 +1,108 @@
+"""Reads what a run made of teachers' answers: training rows, students, and how right they are."""
+
+from __future__ import annotations
+
+from core.ledger import total
+from stillhouse.report.data import Paired, Score
+from stillhouse.report.teacher_data import Judged, StudentTraining, TrainingRows
+from stillhouse.run_reader import RunReader
+from stillhouse.stages import Stage
+
+EXTRACT, TRAIN = "pipelines.extraction:extract", "training.stage:train"
+TEACHERS = "pipelines.prediction:predict_teachers"
+STUDENT = "pipelines.prediction:predict_student"
+
+Right = dict[str, bool]
+"""By row: whether a model answered it right."""
+
+
+def training_rows(reader: RunReader) -> list[TrainingRows]:
+    """What became of the answers, for each kind of student."""
+    return [
+        TrainingRows(
+            stage=stage.name,
+            labels=stage.settings["task"]["labels"],
+            **manifest.facts,
+            rows=manifest.rows,
+            rejected=manifest.rejected,
+        )
+        for stage in reader.stages(EXTRACT)
+        for manifest in [reader.manifest(stage.name)]
+    ]
+
+
+def trainings(reader: RunReader) -> list[StudentTraining]:
+    """What the students that are there took."""
+    found = []
+    for stage in reader.stages(TRAIN):
+        name = stage.settings["student"]
+        summed = total((e for e in reader.entries if e.stage == stage.name), reader.prices)
+        found.append(
+            StudentTraining(
+                name=name,
+                model=reader.loaded.training_recipe.students[name].model,
+                rows=reader.manifest(stage.name).rows,
+                used=summed.entry,
+                money=summed.money,
+            )
+        )
+    return found
+
+
+def judged(reader: RunReader) -> list[Judged]:
+    """All models that have answered the evaluation rows; students beside the best teacher."""
+    teachers: dict[str, Right] = {}
+    found: list[Judged] = []
+    for stage in reader.stages(TEACHERS):
+        facts = reader.manifest(stage.name).facts
+        teachers = _right(reader, stage)
+        found += [
+            Judged(
+                name=name,
+                role="teacher",
+                score=_score(right),
+                unparsed=facts["unparsed"][name],
+                unanswered=facts["unanswered"][name],
+            )
+            for name, right in teachers.items()
+        ]
+    best = max(found, key=lambda teacher: teacher.score.share or 0.0).name if found else None
+    for stage in reader.stages(STUDENT):
+        facts = reader.manifest(stage.name).facts
+        for name, right in _right(reader, stage).items():
+            found.append(
+                Judged(
+                    name=name,
+                    role="student",
+                    score=_score(right),
+                    unparsed=facts["unparsed"][name] if "unparsed" in facts else None,
+                    unanswered=0,
+                    beside=best,
+                    paired=None if best is None else _paired(right, teachers[best]),
+                )
+            )
+    return found
+
+
+def _right(reader: RunReader, stage: Stage) -> dict[str, Right]:
+    """By model."""
+    found: dict[str, Right] = {}
+    for row in reader.rows(stage.name):
+        # A model that chooses is told by numbers of choices, one that writes by its texts.
+        right = row["right"] if "right" in row else row["predicted"] == row["answer"]
+        found.setdefault(row["model"], {})[row["id"]] = right
+    return found
+
+
+def _score(right: Right) -> Score:
+    return Score.of(sum(right.values()), len(right))
+
+
+def _paired(student: Right, teacher: Right) -> Paired:
+    pairs = [(student[row], teacher[row]) for row in student if row in teacher]
+    return Paired(
+        both=pairs.count((True, True)),
+        only_student=pairs.count((True, False)),
+        only_teacher=pairs.count((False, True)),
+        neither=pairs.count((False, False)),
+    )

@@ -1,0 +1,167 @@
+"""Finished students asked in batches: real tiny models, against one question at a time."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+
+from core.student_reading import StudentReading
+from tests.tiny_models import CORPUS, make_chooser, make_writer, reading
+
+PLACES = ["business", "health desk", "politics", "sports", "the technology news desk"]
+QUESTIONS = ["Late goal", "New vaccine cuts hospital stays among older patients", "", "Senate"]
+
+
+@pytest.fixture(scope="module")
+def chooser(tiny_encoder, tmp_path_factory):
+    return make_chooser(tiny_encoder, tmp_path_factory.mktemp("chooser"))
+
+
+def test_rows_may_have_any_number_of_choices(chooser):
+    import torch
+    from transformers import AutoModelForMultipleChoice, AutoTokenizer
+
+    from pipelines.student_choices import EncoderPredictor
+
+    rows = [
+        {"id": str(n), "question": question, "choices": PLACES[: 2 + n]}
+        for n, question in enumerate(QUESTIONS)
+    ]
+    found = EncoderPredictor(chooser)(pa.Table.from_pylist(rows)).to_pylist()
+    model = AutoModelForMultipleChoice.from_pretrained(chooser).eval()
+    tokenizer = AutoTokenizer.from_pretrained(chooser)
+    for row, answer in zip(rows, found, strict=True):
+        pairs = tokenizer(
+            [row["question"]] * len(row["choices"]),
+            row["choices"],
+            padding=True,
+            return_tensors="pt",
+        )
+        with torch.inference_mode():
+            logits = model(**{name: ids[None] for name, ids in pairs.items()}).logits[0]
+        assert answer["id"] == row["id"]
+        assert answer["probabilities"] == pytest.approx(logits.softmax(-1).tolist(), abs=1e-5)
+        assert len(set(answer["probabilities"])) == len(row["choices"])
+
+
+def test_a_head_for_classes_is_told_by_the_folder(tiny_encoder, tmp_path):
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    from pipelines.student_choices import EncoderPredictor
+
+    model = AutoModelForSequenceClassification.from_pretrained(tiny_encoder, num_labels=5)
+    model.save_pretrained(tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(tiny_encoder)
+    tokenizer.save_pretrained(tmp_path)
+    rows = [{"id": str(n), "question": q, "choices": PLACES} for n, q in enumerate(QUESTIONS)]
+    found = EncoderPredictor(tmp_path)(pa.Table.from_pylist(rows)).to_pylist()
+    for row, answer in zip(rows, found, strict=True):
+        with torch.inference_mode():
+            logits = model.eval()(**tokenizer(row["question"], return_tensors="pt")).logits[0]
+        assert answer["probabilities"] == pytest.approx(logits.softmax(-1).tolist(), abs=1e-5)
+
+
+@pytest.fixture(scope="module")
+def causal(tiny_teacher, tmp_path_factory):
+    return make_writer(tiny_teacher, tmp_path_factory.mktemp("causal"))
+
+
+@pytest.fixture(scope="module")
+def seq2seq(tiny_teacher, tmp_path_factory):
+    """A T5 of two layers that has learnt for a few steps to repeat, so that it says something."""
+    import torch
+    from transformers import AutoTokenizer, T5Config, T5ForConditionalGeneration
+
+    folder = tmp_path_factory.mktemp("seq2seq")
+    tokenizer = AutoTokenizer.from_pretrained(tiny_teacher)
+    tokenizer.chat_template = None
+    torch.manual_seed(0)
+    model = T5ForConditionalGeneration(
+        T5Config(
+            vocab_size=len(tokenizer),
+            d_model=32,
+            d_kv=16,
+            d_ff=64,
+            num_layers=2,
+            num_heads=2,
+            decoder_start_token_id=tokenizer.bos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+        )
+    )
+    tokens = torch.tensor([tokenizer.encode(CORPUS[1])])
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for _ in range(20):
+        model(input_ids=tokens, labels=tokens).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    reading("seq2seq").write(folder)
+    return folder
+
+
+def conversations():
+    long = " ".join(CORPUS[1:6])
+    return [[{"role": "user", "content": text}] for text in (*CORPUS[1:4], long, "?", "")]
+
+
+@pytest.mark.parametrize("family", ["causal", "seq2seq"])
+def test_a_batch_is_written_as_each_one_alone(family, request):
+    """Token by token, the likeliest of the whole vocabulary: what padding must not change."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
+
+    from pipelines.student_texts import WritingPredictor
+
+    folder = request.getfixturevalue(family)
+    rows = [{"id": str(n), "messages": said} for n, said in enumerate(conversations())]
+    found = WritingPredictor(folder)(pa.Table.from_pylist(rows)).to_pylist()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    auto = AutoModelForCausalLM if family == "causal" else AutoModelForSeq2SeqLM
+    model = auto.from_pretrained(folder).eval()
+    texts = []
+    for row in rows:
+        prompt = reading(family).prompt_ids(row["messages"], tokenizer)
+        assert 1 <= len(prompt) <= 40
+        written = []
+        while len(written) < 12 and tokenizer.eos_token_id not in written:
+            if family == "causal":
+                inputs = {"input_ids": torch.tensor([prompt + written])}
+            else:
+                begin = [tokenizer.bos_token_id]
+                inputs = {
+                    "input_ids": torch.tensor([prompt]),
+                    "decoder_input_ids": torch.tensor([begin + written]),
+                }
+            with torch.inference_mode():
+                written.append(int(model(**inputs).logits[0, -1].argmax()))
+        texts.append(tokenizer.decode(written, skip_special_tokens=True))
+    assert [answer["text"] for answer in found] == texts
+    assert [answer["id"] for answer in found] == [row["id"] for row in rows]
+    assert any(texts)
+
+
+def test_a_causal_student_is_asked_in_its_template_and_keeps_the_end(causal):
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(causal)
+    messages = [{"role": "system", "content": "Short."}, {"role": "user", "content": "Late goal"}]
+    ids = StudentReading.of(causal).prompt_ids(messages, tokenizer)
+    assert tokenizer.decode(ids) == "system: Short.\nuser: predict: Late goal\nassistant:"
+    ids = reading("causal", max_length=4).prompt_ids(messages, tokenizer)
+    assert "predict: Late goal\nassistant:".endswith(tokenizer.decode(ids))
+    tokenizer.chat_template = None
+    ids = StudentReading.of(causal).prompt_ids(messages, tokenizer)
+    assert tokenizer.decode(ids, skip_special_tokens=True) == "Short.\npredict: Late goal"
+
+
+def test_a_seq2seq_student_keeps_the_begin(seq2seq):
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(seq2seq)
+    messages = [{"role": "user", "content": "Late goal " * 60}]
+    ids = StudentReading.of(seq2seq).prompt_ids(messages, tokenizer)
+    assert len(ids) == 40
+    assert tokenizer.decode(ids, skip_special_tokens=True).startswith("predict: Late goal Late")
