@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 OLD_SHARDS = 32
 """Shards of earlier plans that a worker has read and keeps: rows come in nearly the same order."""
 
-NOTE_SECONDS = 0.5
+NOTE_SECONDS = 1.0
 """Between two notes of a worker on how far it is."""
 
 Note = Callable[[str, int], Awaitable[bool]]

@@ -239,6 +239,8 @@ def _ask_everywhere(
     import ray
     import ray.data
 
+    # Ray Data would start a thread for every open shard that looks at the worker's memory.
+    ray.data.DataContext.get_current().memory_usage_poll_interval_s = None
     known = ray.put(reusable)
     datasets = [_dataset(context, lane, desk.actor, known) for lane in lanes]
     try:
