@@ -21,6 +21,7 @@ from pyarrow import fs
 from core.errors import UseError
 from core.identity import content_id
 from core.recipe_students import Student
+from core.recipe_teachers import Teacher
 from core.run import Folder
 from core.stage import StageContext, StageResult
 from training.job import Job
@@ -96,11 +97,14 @@ def _job(context: StageContext, storage: Folder) -> Job:
     student = Student.model_validate(context.settings["section"])
     _check_trackers(student.train.track)
     rows, choices = context.inputs["rows"], _choices(context)
+    base = _base(context.model(student.model))
+    if student.objective.kind == "logits":
+        _check_vocabularies(context, base)
     return Job(
         recipe=context.recipe.recipe.name,
         name=context.settings["student"],
         student=student,
-        base=_base(context.model(student.model)),
+        base=base,
         rows=rows,
         choices=choices,
         seed=context.settings["seed"],
@@ -110,6 +114,27 @@ def _job(context: StageContext, storage: Folder) -> Job:
         storage=storage,
         box=NoteBox(storage, context.attempt),
     )
+
+
+def _check_vocabularies(context: StageContext, base: Path) -> None:
+    """Refuse a student for which the tokens of its teachers have other numbers."""
+    from transformers import AutoConfig, AutoTokenizer
+
+    from training.vocabulary import check_same_vocabulary
+
+    sources: set[str] = set()
+    for table in context.inputs["rows"].iter_shards(["source"]):
+        sources.update(table["source"].to_pylist())
+    outputs = AutoConfig.from_pretrained(base).get_text_config().vocab_size
+    for name in sorted(sources):
+        teacher = context.recipe.recipe.teachers[name]
+        assert isinstance(teacher, Teacher), "nobody else tells the likeliest tokens"
+        check_same_vocabulary(
+            f"students: {context.settings['student']}",
+            AutoTokenizer.from_pretrained(context.model(teacher.model)),
+            AutoTokenizer.from_pretrained(base),
+            outputs,
+        )
 
 
 def _check_trackers(names: Sequence[str]) -> None:
