@@ -69,6 +69,27 @@ def model_folder(name: str) -> Path:
     )
 
 
+def config_folder(name: str) -> Path:
+    """A folder with a model's config.json: all that is wanted of a model that is not loaded.
+
+    Args:
+        name: As of a model; of one on a hub that file alone is fetched.
+
+    Raises:
+        UseError: There is no such model.
+        WorkError: It could not be fetched.
+    """
+    if "://" in name or Path(name).is_dir() or not _is_hub_id(name):
+        return model_folder(name)
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(hf_hub_download(name, "config.json")).parent
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise _hub_failed(name, error) from error
+
+
 def adapter_folder(name: str) -> Path:
     """A LoRA adapter as a folder on this machine, as PEFT writes it.
 

@@ -11,6 +11,18 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+GPU_MEMORY_GIB = {
+    "a10": 23028 / 1024,
+    "a100-40gb": 40960 / 1024,
+    "a100-80gb": 81920 / 1024,
+    "h100": 81559 / 1024,
+    "h200": 143771 / 1024,
+    "l4": 23034 / 1024,
+    "l40s": 46068 / 1024,
+    "t4": 15360 / 1024,
+}
+"""Memory of GPUs by the name of their kind, as nvidia-smi tells it."""
+
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 """Lower-case letters, digits, dots, dashes and underscores: it becomes a folder and a URL."""
 
@@ -32,6 +44,16 @@ class Device(Section):
     """Cores per engine, worker or replica, as Ray counts them."""
     gpus: float = Field(default=0, ge=0)
     """GPUs per engine, worker or replica, as Ray counts them."""
+    memory_gib: float | None = Field(default=None, gt=0)
+    """Memory in GiB of one GPU, or without GPUs of one worker; of GPUs of a kind that is known
+    (a10, a100-40gb, a100-80gb, h100, h200, l4, l40s, t4) it need not be said."""
+
+    @property
+    def memory(self) -> float | None:
+        """Bytes of a GPU, or of a worker without GPUs; None where nobody has said it."""
+        known = GPU_MEMORY_GIB.get(self.kind) if self.gpus else None
+        found = self.memory_gib or known
+        return None if found is None else found * 2**30
 
     @property
     def count(self) -> float:

@@ -1,0 +1,363 @@
+"""How much memory a training takes, before it starts.
+
+Of a device there are five parts:
+
+    weights       what the model computes with
+    gradients     what a whole batch adds up
+    optimizer     AdamW's two moments, and the weights in float32 where the model's are bfloat16
+    activations   what the forward pass keeps for the backward pass (`training.activations`)
+    buffers       what the strategy needs beside them at its fullest moment
+
+The first three are known exactly, but for padding to whole shares. What DeepSpeed 0.19.8 keeps was
+read in its code and is compared with it in the tests. Its own estimators
+(`estimate_zero2_model_states_mem_needs`, `estimate_zero3_model_states_mem_needs`) are of no use
+here: they know 16-bit weights with every weight trained alone, no stage below 2, no activations, and
+of stage 3 leave the 16-bit gradients out. Where they speak of the same, the tests hold that they say
+the same.
+
+Activations and buffers are estimates for the fullest step that the recipe allows: every sequence as
+long as it may be, as many of them as a pass may have.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from core.recipe_students import LogitObjective, Offload, SequenceObjective, Student
+from training.activations import Kept, Shape, count_activations
+from training.architecture import Size, build_empty, read_config, size_of
+from training.strategy import precision_of
+
+HEADROOM = 0.1
+"""Share of a device's memory that is left free: for the driver and the CUDA context, for NCCL's own
+buffers, and for the holes between the allocator's blocks."""
+
+REDUCE_BUCKET = 500_000_000
+"""Numbers in the buffer that DeepSpeed sums gradients in over the workers, whatever the model."""
+
+GATHERED = 1_000_000_000
+"""Weights that stage 3 keeps gathered, at most, because they will soon be used again."""
+
+PREFETCHED = 50_000_000
+"""Weights that it gathers ahead."""
+
+SUB_GROUP = 1_000_000_000
+"""Weights that its optimizer steps at once."""
+
+CHOICES = 5
+"""Choices of a row, where rows have their own and the recipe does not tell how many."""
+
+MOST_WORKERS = 1024
+"""More are not proposed."""
+
+OFF_GPU = Offload(optimizer=True, parameters=True)
+
+VARIANTS: list[tuple[int | None, Offload | None]] = [
+    (None, None),
+    (0, None),
+    (1, None),
+    (2, None),
+    (2, Offload()),
+    (3, None),
+    (3, Offload()),
+    (3, OFF_GPU),
+]
+"""Of ZeRO stage and offload, each with less on the device than the one before, and slower."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a recipe can change to take less memory."""
+
+    zero_stage: int | None
+    offload: Offload | None
+    workers: int
+    micro_batch_size: int | None
+    activation_checkpointing: bool
+
+
+@dataclass(frozen=True)
+class States:
+    """Bytes of a training on one device that do not depend on what is read."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    backward: int
+    """Buffers of the backward pass, beside activations."""
+    step: int
+    """Buffers of the optimizer's step, when activations are gone."""
+    host: int
+    """What is offloaded, in the memory of the machine, for each worker."""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """Bytes of a training on one device, at the fullest moment."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+    buffers: int
+    host: int
+    """Beside them, in the memory of the machine, for each worker."""
+
+    @property
+    def total(self) -> int:
+        """On the device."""
+        return self.weights + self.gradients + self.optimizer + self.activations + self.buffers
+
+    def fit(self, memory: float) -> bool:
+        """Whether a device has room for them.
+
+        Args:
+            memory: Its bytes.
+        """
+        return self.total <= usable(memory)
+
+
+def usable(memory: float) -> float:
+    """The bytes of a device that a training may take."""
+    return memory * (1 - HEADROOM)
+
+
+def states(size: Size, setting: Setting, *, half: bool, gpu: bool) -> States:
+    """What weights, gradients and optimizer take, and the buffers that go with them.
+
+    Args:
+        size: Of the model.
+        setting: Of the training.
+        half: Whether the arithmetic is bfloat16.
+        gpu: On a CPU only the part of a buffer that is used is real.
+    """
+    stage, workers, trained = setting.zero_stage, setting.workers, size.trained
+    if stage is None:
+        # Autocast leaves weights in float32. Workers sum gradients in a copy of all of them.
+        summed = 4 * trained if workers > 1 else 0
+        return States(4 * size.parameters, 4 * trained, 8 * trained, summed, 0, 0)
+    number = 2 if half else 4
+    bucket = number * (REDUCE_BUCKET if gpu else min(REDUCE_BUCKET, trained))
+    if stage == 0:
+        summed = number * min(REDUCE_BUCKET, trained) if workers > 1 else 0
+        masters, copies = (4 * trained, 4 * trained) if half else (0, 0)
+        weights, gradients = number * size.parameters, number * trained
+        return States(weights, gradients, 8 * trained + masters, summed, copies, 0)
+    share = math.ceil(trained / workers)
+    # What arrives of a tensor's gradient, before it is divided.
+    whole = number * min(size.largest, trained)
+    if stage < 3:
+        return _stages_1_and_2(size, setting, number, share, bucket, whole)
+    return _stage_3(size, setting, number, share, bucket, whole)
+
+
+def _stages_1_and_2(
+    size: Size, setting: Setting, number: int, share: int, bucket: int, whole: int
+) -> States:
+    weights = number * size.parameters
+    if setting.offload is not None and setting.offload.optimizer:
+        # float32: weights, two moments, gradients; and gradients and weights as the model has them.
+        host = (16 + 2 * number) * share
+        return States(weights, 0, 0, bucket + 2 * whole, 0, host)
+    gradients = number * (size.trained if setting.zero_stage == 1 else share)
+    # The optimizer has its own weights in float32 even where the model's are.
+    step = 4 * share + (number * share if number == 2 else 0)
+    return States(weights, gradients, 12 * share, bucket + whole, step, 0)
+
+
+def _stage_3(
+    size: Size, setting: Setting, number: int, share: int, bucket: int, whole: int
+) -> States:
+    offload = setting.offload or Offload(optimizer=False, parameters=False)
+    gathered = number * min(size.parameters, max(GATHERED, size.largest) + PREFETCHED)
+    backward = bucket + gathered + whole
+    stored = number * math.ceil(size.parameters / setting.workers)
+    weights, host = (0, stored) if offload.parameters else (stored, 0)
+    if offload.optimizer:
+        return States(weights, 0, 0, backward, 0, host + (16 + number) * share)
+    masters = 4 * share if number == 2 or offload.parameters else 0
+    step = min(share, SUB_GROUP) * (4 + (number if number == 2 else 0))
+    return States(weights, number * share, 8 * share + masters, backward, step, host)
+
+
+class Memory:
+    """What the training of one student takes, under any setting."""
+
+    def __init__(self, folder: Path, student: Student, choices: int) -> None:
+        """Build the student's model without its weights.
+
+        Args:
+            folder: With the config.json of the model that it starts from.
+            student: The recipe's section.
+            choices: Of every row; 0 where rows have their own.
+
+        Raises:
+            UseError: The model is unknown, or of another family.
+        """
+        self.student = student
+        self._folder = folder
+        self._choices = choices or CHOICES
+        self._gpu = student.train.device.gpus > 0
+        self._half = precision_of(student.train) == torch.bfloat16
+        config = read_config(folder)
+        longest = getattr(config, "max_position_embeddings", math.inf)
+        train = student.train
+        writes = 0 if student.family == "encoder" else train.max_answer_length
+        reads = train.max_length + (writes if student.family == "causal" else 0)
+        self.shape = Shape(student.family, 1, int(min(reads, longest)), writes)
+        self.size = size_of(self._model(torch.float32))
+        self._kept: dict[bool, tuple[Kept, Kept]] = {}
+
+    @property
+    def own(self) -> Setting:
+        """What the recipe says; of a number of workers the least, as each then has the most."""
+        train = self.student.train
+        return Setting(
+            train.zero_stage,
+            train.offload,
+            train.worker_bounds.min,
+            train.micro_batch_size,
+            train.activation_checkpointing,
+        )
+
+    def sequences(self, setting: Setting) -> int:
+        """How many go through a worker's model at once."""
+        student = self.student
+        units = student.train.batch_size * _units_of_row(student)
+        passed = math.ceil(units / setting.workers)
+        at_once = min(setting.micro_batch_size or passed, passed)
+        return at_once * (self._choices if student.head == "choices" else 1)
+
+    def needs(self, setting: Setting) -> Needs:
+        """What a training takes of each device."""
+        found = states(self.size, setting, half=self._half, gpu=self._gpu)
+        activations = self._activations(setting)
+        return Needs(
+            found.weights,
+            found.gradients,
+            found.optimizer,
+            activations,
+            max(found.backward, found.step - activations),
+            found.host,
+        )
+
+    def variants(self) -> list[tuple[Setting, Needs]]:
+        """The recipe's training under every ZeRO stage, with and without offload."""
+        own = self.own
+        found = [replace(own, zero_stage=stage, offload=away) for stage, away in VARIANTS]
+        if own not in found:
+            found.append(own)
+        return [(setting, self.needs(setting)) for setting in found]
+
+    def nearest(self, memory: float) -> list[dict[str, object]]:
+        """What to change for a training to fit, where it does not.
+
+        Args:
+            memory: Of a device, in bytes.
+
+        Returns:
+            The single changes that do, each by the keys of `Train`; if there are none, the least
+            that does together; nothing if that does not help either.
+        """
+        single = [changes for ways in self._ways() if (changes := self._first(ways, memory))]
+        if single:
+            return single
+        for workers in _doubled(self.own.workers):
+            for stage, offload in VARIANTS[_place(self.own) :]:
+                changed = replace(
+                    self.own,
+                    workers=workers,
+                    zero_stage=stage,
+                    offload=offload,
+                    micro_batch_size=1,
+                    activation_checkpointing=True,
+                )
+                if self.needs(changed).fit(memory):
+                    return [_changes(self.own, self._without_need(changed, memory))]
+        return []
+
+    def _ways(self) -> Iterator[list[Setting]]:
+        """Settings that differ from the recipe's in one thing, the least change first."""
+        own = self.own
+        yield [replace(own, activation_checkpointing=True)]
+        largest = self.student.train.batch_size * _units_of_row(self.student)
+        passed = own.micro_batch_size or math.ceil(largest / own.workers)
+        halves = (passed // 2**power for power in range(1, passed.bit_length()))
+        yield [replace(own, micro_batch_size=half) for half in halves]
+        later = VARIANTS[_place(own) + 1 :]
+        yield [replace(own, zero_stage=stage, offload=away) for stage, away in later]
+        yield [replace(own, workers=workers) for workers in _doubled(own.workers)[1:]]
+
+    def _first(self, ways: list[Setting], memory: float) -> dict[str, object]:
+        fitting = (way for way in ways if way != self.own and self.needs(way).fit(memory))
+        found = next(fitting, None)
+        return {} if found is None else _changes(self.own, found)
+
+    def _without_need(self, setting: Setting, memory: float) -> Setting:
+        """Take back of a setting what it can do without."""
+        for key in ("micro_batch_size", "activation_checkpointing"):
+            back = replace(setting, **{key: getattr(self.own, key)})
+            if self.needs(back).fit(memory):
+                setting = back
+        return setting
+
+    def _activations(self, setting: Setting) -> int:
+        """Linear in the sequences: two counts tell all."""
+        autocast = self._half and setting.zero_stage is None
+        if autocast not in self._kept:
+            whole = autocast or not self._half
+            model = self._model(torch.float32 if whole else torch.bfloat16)
+            one, two = (
+                count_activations(
+                    model, replace(self.shape, sequences=number), gpu=self._gpu, autocast=autocast
+                )
+                for number in (1, 2)
+            )
+            self._kept[autocast] = (one, two)
+        one, two = (
+            kept.checkpointed if setting.activation_checkpointing else kept.whole
+            for kept in self._kept[autocast]
+        )
+        return one + (self.sequences(setting) - 1) * (two - one)
+
+    def _model(self, dtype: torch.dtype) -> nn.Module:
+        return build_empty(read_config(self._folder), self.student, self._choices, dtype)
+
+
+def _units_of_row(student: Student) -> int:
+    """What of a row goes through the model apart: its answer, and each rationale."""
+    objective = student.objective
+    if isinstance(objective, SequenceObjective):
+        rationales = sum(1 for weight in objective.rationale_weights.values() if weight)
+        return rationales + bool(objective.answer_weight)
+    assert student.family == "encoder" or isinstance(objective, LogitObjective)
+    return 1
+
+
+def _place(setting: Setting) -> int:
+    """Of the first variant that has no more on a device than a setting."""
+    if (setting.zero_stage, setting.offload) in VARIANTS:
+        return VARIANTS.index((setting.zero_stage, setting.offload))
+    return len(VARIANTS) - 1
+
+
+def _doubled(workers: int) -> list[int]:
+    """That many workers, and twice, four times as many."""
+    return [
+        workers * 2**power
+        for power in range(MOST_WORKERS.bit_length())
+        if power == 0 or workers * 2**power <= MOST_WORKERS
+    ]
+
+
+def _changes(own: Setting, other: Setting) -> dict[str, object]:
+    """The keys of `Train` in which a setting differs from the recipe's."""
+    return {
+        key: value for key, value in vars(other).items() if value != getattr(own, key)
+    }
