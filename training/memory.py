@@ -91,9 +91,9 @@ class States:
     optimizer: int
     backward: int
     """Buffers of the backward pass, beside activations."""
-    step: int
+    step: int = 0
     """Buffers of the optimizer's step, when activations are gone."""
-    host: int
+    host: int = 0
     """What is offloaded, in the memory of the machine, for each worker."""
 
 
@@ -141,49 +141,53 @@ def states(size: Size, setting: Setting, *, half: bool, gpu: bool) -> States:
     if stage is None:
         # Autocast leaves weights in float32. Workers sum gradients in a copy of all of them.
         summed = 4 * trained if workers > 1 else 0
-        return States(4 * size.parameters, 4 * trained, 8 * trained, summed, 0, 0)
+        return States(4 * size.parameters, 4 * trained, 8 * trained, summed)
     number = 2 if half else 4
-    bucket = number * (REDUCE_BUCKET if gpu else min(REDUCE_BUCKET, trained))
     if stage == 0:
         summed = number * min(REDUCE_BUCKET, trained) if workers > 1 else 0
-        masters, copies = (4 * trained, 4 * trained) if half else (0, 0)
         weights, gradients = number * size.parameters, number * trained
-        return States(weights, gradients, 8 * trained + masters, summed, copies, 0)
-    share = math.ceil(trained / workers)
-    # What arrives of a tensor's gradient, before it is divided.
+        if not half:
+            return States(weights, gradients, 8 * trained, summed)
+        return States(weights, gradients, 12 * trained, summed, step=4 * trained)
+    bucket = number * (REDUCE_BUCKET if gpu else min(REDUCE_BUCKET, trained))
+    # A tensor's gradient arrives whole, and is divided then.
     whole = number * min(size.largest, trained)
-    if stage < 3:
-        return _stages_1_and_2(size, setting, number, share, bucket, whole)
-    return _stage_3(size, setting, number, share, bucket, whole)
+    return (_stages_1_and_2 if stage < 3 else _stage_3)(size, setting, number, bucket, whole)
 
 
-def _stages_1_and_2(
-    size: Size, setting: Setting, number: int, share: int, bucket: int, whole: int
-) -> States:
+def _stages_1_and_2(size: Size, setting: Setting, number: int, bucket: int, whole: int) -> States:
+    share = math.ceil(size.trained / setting.workers)
     weights = number * size.parameters
+    adds_up = setting.micro_batch_size is not None
     if setting.offload is not None and setting.offload.optimizer:
-        # float32: weights, two moments, gradients; and gradients and weights as the model has them.
-        host = (16 + 2 * number) * share
-        return States(weights, 0, 0, bucket + 2 * whole, 0, host)
-    gradients = number * (size.trained if setting.zero_stage == 1 else share)
-    # The optimizer has its own weights in float32 even where the model's are.
-    step = 4 * share + (number * share if number == 2 else 0)
-    return States(weights, gradients, 12 * share, bucket + whole, step, 0)
+        # In float32 weights, two moments and gradients; weights as the model has them, and
+        # gradients so where passes add them up.
+        host = (16 + number * (1 + adds_up)) * share
+        return States(weights, 0, 0, bucket + 2 * whole, host=host)
+    # Stage 1 divides gradients as stage 2 does, but only those of a batch's last pass.
+    undivided = setting.zero_stage == 1 and adds_up
+    gradients = number * (size.trained if undivided else share)
+    # The optimizer has weights of its own even where the model's are float32, too.
+    return States(weights, gradients, 12 * share, bucket + whole, step=_copy(number) * share)
 
 
-def _stage_3(
-    size: Size, setting: Setting, number: int, share: int, bucket: int, whole: int
-) -> States:
-    offload = setting.offload or Offload(optimizer=False, parameters=False)
-    gathered = number * min(size.parameters, max(GATHERED, size.largest) + PREFETCHED)
-    backward = bucket + gathered + whole
+def _stage_3(size: Size, setting: Setting, number: int, bucket: int, whole: int) -> States:
+    share = math.ceil(size.trained / setting.workers)
     stored = number * math.ceil(size.parameters / setting.workers)
+    gathered = number * min(size.parameters, max(GATHERED, size.largest) + PREFETCHED)
+    # A full bucket is put into another order in a copy; a tensor that is larger than it is not.
+    backward = bucket + gathered + max(whole, number * min(REDUCE_BUCKET, size.trained))
+    offload = setting.offload or Offload(optimizer=False, parameters=False)
     weights, host = (0, stored) if offload.parameters else (stored, 0)
     if offload.optimizer:
-        return States(weights, 0, 0, backward, 0, host + (16 + number) * share)
-    masters = 4 * share if number == 2 or offload.parameters else 0
-    step = min(share, SUB_GROUP) * (4 + (number if number == 2 else 0))
-    return States(weights, number * share, 8 * share + masters, backward, step, host)
+        return States(weights, 0, 0, backward, host=host + (16 + number) * share)
+    step = _copy(number) * min(share, SUB_GROUP)
+    return States(weights, number * share, 12 * share, backward, step, host)
+
+
+def _copy(number: int) -> int:
+    """Bytes of each gradient that the optimizer's step copies: in one row, and then in float32."""
+    return 4 if number == 4 else number + 4
 
 
 class Memory:
