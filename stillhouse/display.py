@@ -20,6 +20,7 @@ from core.prices import PriceBook, recipe_prices
 from core.run import Manifest, Run, StageFolder
 from core.stage import LaneProgress, Progress
 from stillhouse.clock import clock
+from stillhouse.memory_table import memory_tables, refuse_what_cannot_fit
 from stillhouse.ray_session import DRIVER_LOG
 from stillhouse.report.wording import count, money
 from stillhouse.workflow import Plan, Workflow, logs_of, prices_of
@@ -208,6 +209,7 @@ def show_run(plan: Plan, until: str | None = None) -> None:
     prices = recipe_prices(plan.loaded)
     display = RunDisplay(prices, plan.run, logs_of(plan.run) / DRIVER_LOG)
     nothing_to_do = all(plan.done(stage.name) for stage in stages)
+    refuse_what_cannot_fit(plan, stages)
     with display.showing():
         Workflow(plan, display, stages).run()
     out = Console()
@@ -221,7 +223,11 @@ def show_run(plan: Plan, until: str | None = None) -> None:
 
 
 def show_plan(plan: Plan) -> None:
-    """Print what a run would do, and where one was stopped, what the rest of it will take."""
+    """Print what a run would do, and where one was stopped, what the rest of it will take.
+
+    Raises:
+        UseError: A student's training cannot fit into the memory of its devices.
+    """
     table = Table(box=None, pad_edge=False)
     for column in ("stage", "state", "committed rows", "asks"):
         table.add_column(column)
@@ -240,6 +246,8 @@ def show_plan(plan: Plan) -> None:
         found = estimate(plan)
         if found.lines:
             out.print("\nBy the rows so far:\n", estimate_table(found, plan))
+    for table in memory_tables(plan):
+        out.print(table, highlight=False)
 
 
 def _begun(plan: Plan, stage: str) -> bool:

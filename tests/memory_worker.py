@@ -95,7 +95,7 @@ def train_one(train: Train, rank: int) -> dict[str, int]:
     strategy = Zero(model, train, schedule, universal=False)
     strategy.model.train()
 
-    def step(looks: bool) -> int:
+    def step(*, looks: bool) -> int:
         for last in (True,) if train.micro_batch_size is None else (False, True):
             with strategy.part(last=last):
                 strategy.backward(loss_of(strategy.model, rank))
@@ -108,7 +108,6 @@ def train_one(train: Train, rank: int) -> dict[str, int]:
     live = step(looks=True)
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         step(looks=False)
-    del strategy, model
     return {"live": live, "base": base, "highest": base + highest(profiler)}
 
 
@@ -124,9 +123,7 @@ def main() -> None:
     }
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
-    found = []
-    for setting in json.loads(sys.argv[4]):
-        found.append(train_one(Train.model_validate(setting), rank))
+    found = [train_one(Train.model_validate(setting), rank) for setting in json.loads(sys.argv[4])]
     Path(sys.argv[5]).write_text(json.dumps(found))
     dist.destroy_process_group()
 

@@ -1,10 +1,11 @@
 """What the forward pass keeps for the backward pass, counted on the meta device.
 
-The formula of Korthikanti et al. (2205.05198, equation 1: s*b*h*(34 + 5*a*s/h) bytes a layer)
-is that of one architecture. Here the model's own forward pass runs on tensors without memory, and
-every tensor that autograd keeps is counted once; on a layer of theirs it comes to their figure. What
-is left to be said by hand is what the meta device does not know of a real one: which attention
-kernel it has (fused ones keep no s*s scores), and what autocast casts.
+Korthikanti et al. (2205.05198, equation 1) give a formula for one architecture:
+s*b*h*(34 + 5*a*s/h) bytes a layer. Here the model's own forward pass runs on tensors without
+memory, whatever its architecture, and every tensor that autograd keeps is counted once; on a layer
+of theirs that comes to their 34*s*b*h and to what fused attention keeps instead of the scores. What
+the meta device does not know of a real one is said by hand: which attention kernel it has, and what
+autocast casts.
 """
 
 from __future__ import annotations
@@ -129,34 +130,8 @@ class _Device(TorchFunctionMode):
         elif self._autocast and func in AUTOCAST_UP:
             args, kwargs = self._all_to(torch.float32, args, kwargs)
         if func is functional.scaled_dot_product_attention:
-            return self._attend(func, *args, **kwargs)
+            return _attend(*args, **kwargs, gpu=self._gpu)
         return func(*args, **kwargs)
-
-    def _attend(
-        self,
-        func: Callable[..., Tensor],
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        attn_mask: Tensor | None = None,
-        dropout_p: float = 0.0,
-        is_causal: bool = False,
-        **options: Any,
-    ) -> Tensor:
-        # The fused kernel of CPUs knows neither dropout nor a mask that learns, as T5's does.
-        learns = attn_mask is not None and attn_mask.requires_grad
-        if not self._gpu and (dropout_p or learns):
-            return func(query, key, value, attn_mask, dropout_p, is_causal, **options)
-        if attn_mask is not None:
-            whole = attn_mask.expand(-1, -1, query.shape[-2], -1)
-            attn_mask = torch.empty_like(whole, dtype=query.dtype)
-        if options.pop("enable_gqa", False):
-            groups = query.shape[1] // key.shape[1]
-            key, value = (t.repeat_interleave(groups, dim=1) for t in (key, value))
-        fused: Tensor = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-            query, key, value, 0.0, is_causal, attn_mask=attn_mask, scale=options.get("scale")
-        )[0]
-        return fused
 
     def _all_to(self, dtype: torch.dtype, args: Any, kwargs: Any) -> Any:
         def to(value: Any) -> Any:
@@ -172,9 +147,38 @@ class _Device(TorchFunctionMode):
         return [to(value) for value in args], {name: to(value) for name, value in kwargs.items()}
 
 
-def count_activations(
-    model: nn.Module, shape: Shape, *, gpu: bool, autocast: bool
-) -> Kept:
+def _attend(  # noqa: PLR0917  (torch's own arguments)
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+    *,
+    gpu: bool,
+) -> Tensor:
+    """Attention by the kernel that torch takes: a fused one wherever it can."""
+    # That of CPUs knows neither dropout nor a mask that learns, as T5's does.
+    learns = attn_mask is not None and attn_mask.requires_grad
+    if not gpu and (dropout_p or learns):
+        return functional.scaled_dot_product_attention(
+            query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
+        )
+    if attn_mask is not None:
+        whole = attn_mask.expand(-1, -1, query.shape[-2], -1)
+        attn_mask = torch.empty_like(whole, dtype=query.dtype)
+    if enable_gqa:
+        groups = query.shape[1] // key.shape[1]
+        key, value = (tensor.repeat_interleave(groups, dim=1) for tensor in (key, value))
+    fused: Tensor = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+        query, key, value, 0.0, is_causal, attn_mask=attn_mask, scale=scale
+    )[0]
+    return fused
+
+
+def count_activations(model: nn.Module, shape: Shape, *, gpu: bool, autocast: bool) -> Kept:
     """Run a forward pass and its loss on the meta device, and count what is kept.
 
     Args:
@@ -207,8 +211,10 @@ def count_activations(
 
 
 def _inputs(shape: Shape) -> dict[str, Tensor]:
-    """Token ids without memory; the mask in four dimensions, as models look into the values of one
-    in two."""
+    """Token ids without memory.
+
+    The mask has four dimensions: of one in two, models look at the values.
+    """
     rows, length = shape.sequences, shape.length
     inputs = {
         "input_ids": torch.zeros(rows, length, dtype=torch.long),

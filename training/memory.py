@@ -11,9 +11,9 @@ Of a device there are five parts:
 The first three are known exactly, but for padding to whole shares. What DeepSpeed 0.19.8 keeps was
 read in its code and is compared with it in the tests. Its own estimators
 (`estimate_zero2_model_states_mem_needs`, `estimate_zero3_model_states_mem_needs`) are of no use
-here: they know 16-bit weights with every weight trained alone, no stage below 2, no activations, and
-of stage 3 leave the 16-bit gradients out. Where they speak of the same, the tests hold that they say
-the same.
+here: they know no other weights than of 16 bits, all of them trained, no stage below 2 and no
+activations, and of stage 3 leave the 16-bit gradients out. Where they speak of the same, the tests
+hold that they say the same.
 
 Activations and buffers are estimates for the fullest step that the recipe allows: every sequence as
 long as it may be, as many of them as a pass may have.
@@ -21,6 +21,8 @@ long as it may be, as many of them as a pass may have.
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -68,7 +70,8 @@ VARIANTS: list[tuple[int | None, Offload | None]] = [
     (3, Offload()),
     (3, OFF_GPU),
 ]
-"""Of ZeRO stage and offload, each with less on the device than the one before, and slower."""
+"""Of ZeRO stage and offload; with a large model each has less on the device than the one before,
+and is slower."""
 
 
 @dataclass(frozen=True)
@@ -230,6 +233,11 @@ class Memory:
             train.activation_checkpointing,
         )
 
+    @property
+    def precision(self) -> str:
+        """Of the arithmetic."""
+        return "bfloat16" if self._half else "float32"
+
     def sequences(self, setting: Setting) -> int:
         """How many go through a worker's model at once."""
         student = self.student
@@ -269,47 +277,49 @@ class Memory:
             The single changes that do, each by the keys of `Train`; if there are none, the least
             that does together; nothing if that does not help either.
         """
-        single = [changes for ways in self._ways() if (changes := self._first(ways, memory))]
-        if single:
-            return single
-        for workers in _doubled(self.own.workers):
-            for stage, offload in VARIANTS[_place(self.own) :]:
-                changed = replace(
-                    self.own,
-                    workers=workers,
-                    zero_stage=stage,
-                    offload=offload,
-                    micro_batch_size=1,
-                    activation_checkpointing=True,
-                )
-                if self.needs(changed).fit(memory):
-                    return [_changes(self.own, self._without_need(changed, memory))]
-        return []
+        single = [_changes(self.own, found) for found in self._single(memory)]
+        return single or [_changes(self.own, found) for found in self._together(memory)]
 
-    def _ways(self) -> Iterator[list[Setting]]:
-        """Settings that differ from the recipe's in one thing, the least change first."""
+    def _single(self, memory: float) -> Iterator[Setting]:
+        """Of each thing that a recipe can change, the least change that makes a training fit."""
         own = self.own
-        yield [replace(own, activation_checkpointing=True)]
-        largest = self.student.train.batch_size * _units_of_row(self.student)
-        passed = own.micro_batch_size or math.ceil(largest / own.workers)
-        halves = (passed // 2**power for power in range(1, passed.bit_length()))
-        yield [replace(own, micro_batch_size=half) for half in halves]
+        units = math.ceil(self.student.train.batch_size * _units_of_row(self.student) / own.workers)
+        passed = min(own.micro_batch_size or units, units)
         later = VARIANTS[_place(own) + 1 :]
-        yield [replace(own, zero_stage=stage, offload=away) for stage, away in later]
-        yield [replace(own, workers=workers) for workers in _doubled(own.workers)[1:]]
+        ways = [
+            [replace(own, activation_checkpointing=True)],
+            [replace(own, micro_batch_size=half) for half in _halves(passed)],
+            [replace(own, zero_stage=stage, offload=away) for stage, away in later],
+        ]
+        for settings in ways:
+            fitting = (setting for setting in settings if self.needs(setting).fit(memory))
+            yield from itertools.islice(fitting, 1)
+        yield from self._with_more_workers(own, memory)
 
-    def _first(self, ways: list[Setting], memory: float) -> dict[str, object]:
-        fitting = (way for way in ways if way != self.own and self.needs(way).fit(memory))
-        found = next(fitting, None)
-        return {} if found is None else _changes(self.own, found)
-
-    def _without_need(self, setting: Setting, memory: float) -> Setting:
-        """Take back of a setting what it can do without."""
+    def _together(self, memory: float) -> Iterator[Setting]:
+        """The first variant that fits with all else done, less what of that it can do without."""
+        least = replace(self.own, micro_batch_size=1, activation_checkpointing=True)
+        rest = [
+            replace(least, zero_stage=stage, offload=away)
+            for stage, away in VARIANTS[_place(self.own) :]
+        ]
+        found = next((one for one in rest if self.needs(one).fit(memory)), None)
+        if found is None:
+            found = next(self._with_more_workers(rest[-1], memory), None)
+        if found is None:
+            return
         for key in ("micro_batch_size", "activation_checkpointing"):
-            back = replace(setting, **{key: getattr(self.own, key)})
+            back = replace(found, **{key: getattr(self.own, key)})
             if self.needs(back).fit(memory):
-                setting = back
-        return setting
+                found = back
+        yield found
+
+    def _with_more_workers(self, setting: Setting, memory: float) -> Iterator[Setting]:
+        """A setting with the fewest workers that make it fit, if any number does."""
+        numbers = range(setting.workers + 1, MOST_WORKERS + 1)
+        settings = [replace(setting, workers=workers) for workers in numbers]
+        place = bisect.bisect_left(settings, 1, key=lambda one: self.needs(one).fit(memory))
+        yield from settings[place : place + 1]
 
     def _activations(self, setting: Setting) -> int:
         """Linear in the sequences: two counts tell all."""
@@ -351,17 +361,11 @@ def _place(setting: Setting) -> int:
     return len(VARIANTS) - 1
 
 
-def _doubled(workers: int) -> list[int]:
-    """That many workers, and twice, four times as many."""
-    return [
-        workers * 2**power
-        for power in range(MOST_WORKERS.bit_length())
-        if power == 0 or workers * 2**power <= MOST_WORKERS
-    ]
+def _halves(number: int) -> list[int]:
+    """A half of it, a quarter, and so on to 1."""
+    return [number // 2**power for power in range(1, number.bit_length())]
 
 
 def _changes(own: Setting, other: Setting) -> dict[str, object]:
     """The keys of `Train` in which a setting differs from the recipe's."""
-    return {
-        key: value for key, value in vars(other).items() if value != getattr(own, key)
-    }
+    return {key: value for key, value in vars(other).items() if value != getattr(own, key)}
