@@ -79,7 +79,7 @@ def config_folder(name: str) -> Path:
         UseError: There is no such model.
         WorkError: It could not be fetched.
     """
-    if "://" in name or Path(name).is_dir() or not _is_hub_id(name):
+    if "://" in name or Path(name).is_dir() or not is_hub_id(name):
         return model_folder(name)
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError

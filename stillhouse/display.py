@@ -206,10 +206,10 @@ def show_run(plan: Plan, until: str | None = None) -> None:
         StillhouseError: What stopped the run.
     """
     stages = plan.until(until) if until else plan.stages
+    refuse_what_cannot_fit(plan, stages)
     prices = recipe_prices(plan.loaded)
     display = RunDisplay(prices, plan.run, logs_of(plan.run) / DRIVER_LOG)
     nothing_to_do = all(plan.done(stage.name) for stage in stages)
-    refuse_what_cannot_fit(plan, stages)
     with display.showing():
         Workflow(plan, display, stages).run()
     out = Console()

@@ -121,7 +121,6 @@ def test_a_step_without_deepspeed_takes_what_the_plan_tells(tmp_path, family, tr
         step()
     # With checkpointing a layer's gradients, too, are there beside what it computes again.
     within = 0.25 if section.activation_checkpointing else 0.1
-    print("RATIO", family, train, needs.activations / highest(profiler))
     assert highest(profiler) == pytest.approx(needs.activations, rel=within)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -130,3 +132,50 @@ def test_the_recipes_fit(memory):
     for size in ("8b", "70b"):
         own = memory(size)
         assert own.needs(own.own).fit(own.student.train.device.memory)
+
+
+@pytest.fixture
+def hub(tmp_path) -> dict[str, str]:
+    """The environment of a laptop that has of each Llama the config.json alone."""
+    for size in SIZES:
+        model = tmp_path / f"models--meta-llama--Llama-3.1-{size.upper()}-Instruct"
+        folder = model / "snapshots" / size
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text(config(size).to_json_string())
+        (model / "refs").mkdir()
+        (model / "refs" / "main").write_text(size)
+    cache = {"HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1", "COLUMNS": "160"}
+    return {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(RECIPES.parent), "LLAMA_KEY": "key", **cache}
+
+
+def plan(size: str, hub: dict[str, str], *settings: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "stillhouse.command_line", "plan", f"llama_{size}.yaml"]
+    sets = [part for setting in settings for part in ("--set", setting)]
+    return subprocess.run(
+        [*command, *sets, "--run", f"{hub['HF_HUB_CACHE']}/run"],
+        cwd=RECIPES,
+        env=hub,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_laptop_without_the_weights_plans_the_8b(hub):
+    done = plan("8b", hub)
+    assert done.returncode == 0, done.stderr
+    text = " ".join(done.stdout.split())
+    assert "8,030,261,248 parameters; 8 workers, each 2 sequences of 1056 tokens" in text
+    (own,) = [line for line in done.stdout.splitlines() if line.rstrip().endswith("<- this recipe")]
+    # In GiB: 2 of weight, 2 of gradient and 12 of the optimizer for each of 8,030,261,248 / 8.
+    assert own.split()[:5] == ["ZeRO", "3", "1.87", "1.87", "11.22"]
+    assert "yes" in own
+
+
+def test_a_laptop_is_told_at_once_that_one_gpu_is_too_few(hub):
+    done = plan("8b", hub, "students.llama-8b.train.workers=1")
+    assert done.returncode == 2
+    place, cause, mend = done.stderr.splitlines()
+    assert place == "students.llama-8b.train"
+    assert "79.6 GiB are there" in cause
+    assert "Set offload.optimizer: true, or workers: 2." in mend
