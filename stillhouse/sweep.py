@@ -15,9 +15,10 @@ from core.errors import WorkError
 from core.ledger import Ledger
 from core.prices import recipe_prices
 from stillhouse.ray_session import DRIVER_LOG, ray_session
+from stillhouse.report.sweep import value_in_words
 from stillhouse.spending import Spending
 from stillhouse.sweep_book import Load, promoted
-from stillhouse.sweep_display import SweepDisplay, progress_of, shown, trial_table
+from stillhouse.sweep_display import SweepDisplay, progress_of, trial_table
 from stillhouse.sweep_plan import SweepPlan
 from stillhouse.workflow import Workflow, lock, logs_of, stop_where_over, write_state
 
@@ -49,7 +50,7 @@ def show_sweep(plan: SweepPlan, load: Load) -> None:
                 _prepare(plan, display)
                 display.book = plan.book
                 _run_trials(plan, display)
-        plan.book.account(Ledger(run.ledger), prices)
+        plan.book.account(Ledger(run.ledger).entries(), prices)
         _promote(plan, load)
     out = Console()
     if not left:
@@ -60,7 +61,7 @@ def show_sweep(plan: SweepPlan, load: Load) -> None:
     best = plan.book.ranked()[0]
     out.print(f"\n{progress_of(plan.book)}")
     for key, value in best.values.items():
-        out.print(f"  {key}={shown(value)}", highlight=False)
+        out.print(f"  {key}={value_in_words(value)}", highlight=False)
     out.print("`stillhouse run` with the same recipe goes on with these values.", highlight=False)
     from stillhouse.reporting import write_report  # what draws the page takes a second to load
 

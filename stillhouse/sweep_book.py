@@ -6,11 +6,11 @@ in it what need not be done again, and `run` reads in it with which values to go
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from core.ledger import Ledger, total
+from core.ledger import Entry, total
 from core.prices import PriceBook
 from core.recipe import LoadedRecipe, TrainingRecipe
 from core.run import Run
@@ -36,8 +36,8 @@ class Trial:
     """By dotted key of the recipe."""
     fingerprint: str
     """Of its training, with all that this is made from."""
-    work: str
-    """Of the same: names the folder, and its entries in the ledger."""
+    works: dict[str, str]
+    """By stage, up to the training: what names the folder, and the entries in the ledger."""
     state: State = "waits"
     history: list[Epoch] = field(default_factory=list)
     """Its epochs so far."""
@@ -110,11 +110,11 @@ class SweepBook:
             if old is not None and old.number == before.best:
                 self.best = trial.number
 
-    def account(self, ledger: Ledger, prices: PriceBook) -> None:
-        """Put what each training took into its trial."""
-        entries = ledger.entries()
+    def account(self, entries: Sequence[Entry], prices: PriceBook) -> None:
+        """Put what each training took, by the ledger's entries, into its trial."""
         for trial in self.trials:
-            summed = total([entry for entry in entries if entry.work == trial.work], prices)
+            work = trial.works[f"train-{self.student}"]
+            summed = total([entry for entry in entries if entry.work == work], prices)
             trial.device_seconds = summed.entry.device_seconds
             trial.money = summed.money
 

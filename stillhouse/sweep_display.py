@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
-from typing import Any
 
 from rich.table import Table
 
 from stillhouse.display import RunDisplay
-from stillhouse.report.wording import money, number
+from stillhouse.report.sweep import STATES, score_in_words, short_keys, value_in_words
+from stillhouse.report.wording import money
 from stillhouse.sweep_book import SweepBook, Trial
 
 
@@ -35,7 +34,7 @@ class SweepDisplay(RunDisplay):
         """Tell what is new where there is no terminal to draw on."""
         assert self.book is not None, "the trials are at work"
         for trial in self.book.trials:
-            told = f"trial {trial.number} {describe(trial, self.book)}"
+            told = f"trial {trial.number}: {describe(trial, self.book)}"
             if trial.state != "waits" and self._told.get(trial.number) != trial.state:
                 self._told[trial.number] = trial.state
                 self._plain(f"{told}; {progress_of(self.book)}", at_once=True)
@@ -58,13 +57,7 @@ def describe(trial: Trial, book: SweepBook) -> str:
     """What became of a trial, in words."""
     if trial.state == "failed":
         return f"failed: {trial.error}"
-    words = {
-        "waits": "waits",
-        "runs": "runs",
-        "finished": "is finished",
-        "stopped": "was stopped early",
-    }
-    text = words[trial.state]
+    text = STATES[trial.state]
     if trial.history:
         text += f", {len(trial.history)} epochs, {_score(trial, book)}"
     return text
@@ -75,36 +68,16 @@ def trial_table(book: SweepBook) -> Table:
     table = Table(box=None, pad_edge=False)
     table.add_column("trial", justify="right")
     keys = list(book.trials[0].values)
-    for key in short_keys(keys).values():
+    for key in short_keys(keys):
         table.add_column(key)
     table.add_column("")
     for trial in book.trials:
-        values = [shown(trial.values[key]) for key in keys]
+        values = [value_in_words(trial.values[key]) for key in keys]
         best = book.ranked()[:1] == [trial]
         style = "bold" if best else "" if trial.state in ("runs", "finished") else "dim"
         table.add_row(str(trial.number), *values, describe(trial, book), style=style)
     return table
 
 
-def short_keys(keys: list[str]) -> dict[str, str]:
-    """Keys by what sets them apart: their last step, and more where two would be the same."""
-    found = {}
-    for key in keys:
-        steps = key.split(".")
-        for length in range(1, len(steps) + 1):
-            short = ".".join(steps[-length:])
-            if sum(one == short or one.endswith(f".{short}") for one in keys) == 1:
-                break
-        found[key] = short
-    return found
-
-
-def shown(value: Any) -> str:
-    """A value of a recipe on one line."""
-    if isinstance(value, float):
-        return f"{value:g}"
-    return value if isinstance(value, str) else json.dumps(value)
-
-
 def _score(trial: Trial, book: SweepBook) -> str:
-    return f"{book.metric} {number(trial.score(book.metric), 4)}"
+    return f"{book.metric} {score_in_words(trial.score(book.metric), book.metric)}"

@@ -78,17 +78,23 @@ def plan_sweep(base: Plan, load: Load, *, update: bool = False) -> SweepPlan:
         )
     sweep = recipe.sweep
     student = sweep.student or next(iter(recipe.students))
+    training = f"train-{student}"
     plans: dict[str, Plan] = {}
     values: dict[str, dict[str, Any]] = {}
     for drawn in sweep.draw():
         plan = plan_run(load(drawn), base.run)
         # 1 and 1.0 are two values of one training.
-        work = plan.fingerprints[f"train-{student}"].work
-        plans.setdefault(work, plan)
-        values.setdefault(work, drawn)
+        whole = plan.fingerprints[training].whole
+        plans.setdefault(whole, plan)
+        values.setdefault(whole, drawn)
     trials = [
-        Trial(number, values[work], plan.fingerprints[f"train-{student}"].whole, work)
-        for number, (work, plan) in enumerate(plans.items(), start=1)
+        Trial(
+            number,
+            values[whole],
+            whole,
+            {stage.name: plan.fingerprints[stage.name].work for stage in plan.until(training)},
+        )
+        for number, (whole, plan) in enumerate(plans.items(), start=1)
     ]
     logarithmic = [key for key, range_ in sweep.space.items() if range_.loguniform]
     book = SweepBook(student, sweep.metric, logarithmic, [], trials)
@@ -153,8 +159,8 @@ def _check_metric(plan: SweepPlan) -> None:
     ]
     if len(set(made)) > 1:
         plan.book.notes.append(
-            "The trials were judged on different held-out rows, because the swept keys decide which "
-            "rows there are."
+            "The trials were judged on different held-out rows: the swept keys decide which there "
+            "are."
         )
 
 
@@ -171,7 +177,7 @@ def _check_folders(plan: SweepPlan) -> None:
             if wanted.setdefault((name, made.work), made.whole) != made.whole:
                 raise UseError(
                     "sweep.space",
-                    f"trials differ in how many rows of stage '{name}' they read, and it keeps them "
+                    f"trials differ in how many rows of stage '{name}' they read, which keeps them "
                     "all in one place.",
                     "Take the number of its rows out of the space.",
                 )

@@ -61,7 +61,7 @@ class _Stopped(Exception):  # noqa: N818 - no error
     """The trial is to end before its training has."""
 
 
-class SweepTrial(tune.Trainable):
+class SweepTrial(tune.Trainable):  # type: ignore[misc]
     """A trial: the workflow in a thread, whose epochs are handed to Tune one by one."""
 
     def setup(self, config: dict[str, Any], tasks: dict[int, Task]) -> None:
@@ -129,7 +129,7 @@ class _Teller:
         """The training was done already."""
         self.finished(stage, manifest)
 
-    def progress(self, stage: str, progress: Progress) -> None:
+    def progress(self, stage: str, progress: Progress) -> None:  # noqa: ARG002
         """Tell of the epochs behind which the training has gone on.
 
         Not of the last one: a trial that has trained to its end shall still make its student.
@@ -140,7 +140,7 @@ class _Teller:
                 self._told += 1
                 self._results.put(self._result(progress.epochs[: self._told]))
 
-    def finished(self, stage: str, manifest: Manifest) -> None:
+    def finished(self, stage: str, manifest: Manifest) -> None:  # noqa: ARG002
         """The student is there."""
         result = self._result(tuple(manifest.facts["history"]))
         self._results.put({**result, "state": "finished", "done": True})
@@ -151,7 +151,7 @@ class _Teller:
         return {"epoch": len(epochs), "score": score, "history": epochs, "state": "runs"}
 
 
-class _InOrder(Searcher):
+class _InOrder(Searcher):  # type: ignore[misc]
     """Hands out the trials that are left, one after the other."""
 
     def __init__(self, numbers: list[int]) -> None:
@@ -160,7 +160,7 @@ class _InOrder(Searcher):
         self.halted = False
         """Whether no more shall begin."""
 
-    def suggest(self, trial_id: str) -> Any:
+    def suggest(self, trial_id: str) -> Any:  # noqa: ARG002
         """The next one's number."""
         if self.halted or not self._numbers:
             return Searcher.FINISHED
@@ -176,32 +176,30 @@ class _InOrder(Searcher):
         """Nothing either."""
 
 
-class _Clerk(tune.Callback):
+class _Clerk(tune.Callback):  # type: ignore[misc]
     """Writes what becomes of the trials into the book; Tune calls it in its own thread."""
 
     def __init__(self, book: SweepBook, run: Run) -> None:
         self._book = book
         self._run = run
 
-    def on_trial_start(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
+    def on_trial_start(self, trial: Any, **_: Any) -> None:
         self._of(trial).state = "runs"
 
-    def on_trial_result(
-        self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **_: Any
-    ) -> None:
+    def on_trial_result(self, trial: Any, result: dict[str, Any], **_: Any) -> None:
         ours = self._of(trial)
         ours.state = result["state"]
         ours.history = result.get("history", ours.history)
         ours.error = result.get("error", "")
         self._book.write(self._run)
 
-    def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
+    def on_trial_complete(self, trial: Any, **_: Any) -> None:
         ours = self._of(trial)
         if ours.state == "runs":  # the scheduler's word; it says nothing itself
             ours.state = "stopped"
             self._book.write(self._run)
 
-    def on_trial_error(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
+    def on_trial_error(self, trial: Any, **_: Any) -> None:
         ours = self._of(trial)
         ours.state, ours.error = "failed", "The process that ran it died; logs/ray tells more."
         self._book.write(self._run)
@@ -219,9 +217,7 @@ class Trials:
         run, storage = plan.base.run, plan.base.run.folder.child("sweep")
         storage.remove()  # of an attempt that was killed
         tasks = {
-            number: Task(
-                plan.plans[number], plan.training, plan.sweep.metric, storage, Path.cwd()
-            )
+            number: Task(plan.plans[number], plan.training, plan.sweep.metric, storage, Path.cwd())
             for number in numbers
         }
         self._storage = storage
@@ -303,7 +299,7 @@ def trials_at_once(plan: SweepPlan, numbers: list[int]) -> int:
     """
     there = local_resources()
     if runs_here():
-        there["CPU"] = min(there["CPU"], float(os.cpu_count() or 1))
+        there["CPU"] = min(there["CPU"], os.cpu_count() or 1)
     fits = plan.sweep.max_concurrent or len(numbers)
     for number in numbers:
         train = plan.student_of(number).train
@@ -318,8 +314,5 @@ def _this_node() -> str:
     """The resource that only the driver's node has: the recipe's files and models are there."""
     here = ray.get_runtime_context().get_node_id()
     (node,) = (node for node in ray.nodes() if node["NodeID"] == here)
-    return next(
-        name
-        for name in node["Resources"]
-        if name.startswith("node:") and not name.startswith("node:__")
-    )
+    names: list[str] = list(node["Resources"])
+    return next(n for n in names if n.startswith("node:") and not n.startswith("node:__"))
