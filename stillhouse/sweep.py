@@ -18,8 +18,9 @@ from stillhouse.ray_session import DRIVER_LOG, ray_session
 from stillhouse.report.sweep import value_in_words
 from stillhouse.spending import Spending
 from stillhouse.sweep_book import Load, promoted
-from stillhouse.sweep_display import SweepDisplay, progress_of, trial_table
+from stillhouse.sweep_display import SweepDisplay
 from stillhouse.sweep_plan import SweepPlan
+from stillhouse.sweep_table import progress_of, trial_table
 from stillhouse.workflow import Workflow, lock, logs_of, stop_where_over, write_state
 
 LOOK_SECONDS = 1.0
@@ -50,6 +51,7 @@ def show_sweep(plan: SweepPlan, load: Load) -> None:
                 _prepare(plan, display)
                 display.book = plan.book
                 _run_trials(plan, display)
+        _clear(plan)
         plan.book.account(Ledger(run.ledger).entries(), prices)
         _promote(plan, load)
     out = Console()
@@ -99,16 +101,21 @@ def _run_trials(plan: SweepPlan, display: SweepDisplay) -> None:
                     stop_where_over(Spending(Ledger(run.ledger), recipe.budget, prices))
                     judged = time.monotonic()
             trials.outcome.result()
+            if not all(trial.settled for trial in plan.book.trials):
+                stop_where_over(Spending(Ledger(run.ledger), recipe.budget, prices))
         except BaseException:  # such as Ctrl-C, or the budget
             trials.stop()
             wait([trials.outcome], STOP_SECONDS)
             raise
         finally:
             trials.close()
+
+
+def _clear(plan: SweepPlan) -> None:
+    """Delete what stopped trainings left: nothing goes on from there, and the book tells of it."""
     for trial in plan.book.trials:
-        if trial.state == "stopped":  # nothing goes on from there
-            stage = plan.plans[trial.number].folder(plan.training)
-            stage.folder.child("checkpoints").remove()
+        if trial.state == "stopped":
+            plan.plans[trial.number].folder(plan.training).folder.remove()
 
 
 def _promote(plan: SweepPlan, load: Load) -> None:

@@ -15,7 +15,7 @@ METRICS = {
 
 STATES = {
     "waits": "waits",
-    "runs": "runs",
+    "runs": "begun",
     "finished": "finished",
     "stopped": "stopped early",
     "failed": "failed",

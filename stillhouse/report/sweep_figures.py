@@ -25,6 +25,9 @@ from stillhouse.report.sweep import METRICS, STATES, score_in_words, short_keys,
 MOST_KEYS = 8
 """Swept keys that are drawn."""
 
+FEW = 5
+"""Different numbers up to which each has its tick."""
+
 WIDTHS = (372, NARROW)
 """Two stand beside each other on a desk's screen."""
 
@@ -56,6 +59,8 @@ def _key(sweep: Sweep, number: int, name: str, trials: Sequence[SweepTrial]) -> 
             axes.minorticks_off()
             axes.xaxis.set_major_locator(LogLocator(numticks=4))
             axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+        elif plain and len(words) <= FEW:
+            axes.set_xticks(sorted({at(trial) for trial in trials}))
         elif plain:
             whole = all(isinstance(value, int) for value in values)
             axes.xaxis.set_major_locator(MaxNLocator(4, integer=whole))
