@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -365,6 +366,38 @@ def test_asha_judges_a_trial_beside_those_of_earlier_attempts(asha):
 def test_asha_leaves_the_last_epoch_to_the_training(asha):
     judge = asha()
     assert [judge(epoch, math.exp(-epoch)) for epoch in (1, 2, 3, 4)] == ["CONTINUE"] * 4
+
+
+# How many at a time
+
+
+@pytest.mark.parametrize(
+    ("settings", "address", "fits"),
+    [
+        pytest.param([], None, 4, id="the real cores of this machine"),
+        pytest.param([], "auto", 6, id="a cluster has what it says, and there are six trials"),
+        pytest.param(["sweep.max_concurrent=3"], None, 3, id="the recipe's bound"),
+        pytest.param(["students.encoder.train.workers=2"], None, 2, id="two workers each"),
+        pytest.param(
+            ["students.encoder.train.workers={min: 1, max: 4}"], None, 1, id="workers that may grow"
+        ),
+        pytest.param(["students.encoder.train.device={gpus: 0.5}"], None, 4, id="half a GPU"),
+        pytest.param(["students.encoder.train.device={gpus: 1}"], "auto", 2, id="a GPU"),
+        pytest.param(["students.encoder.train.workers=9"], None, 1, id="one that may not fit"),
+    ],
+)
+def test_no_more_trials_train_at_a_time_than_devices_hold_workers_of(
+    sweep_of, monkeypatch, settings, address, fits
+):
+    from stillhouse import sweep_trials
+
+    monkeypatch.setattr(sweep_trials, "local_resources", lambda: Counter({"CPU": 8.0, "GPU": 2.0}))
+    monkeypatch.setattr(sweep_trials.os, "cpu_count", lambda: 4)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    if address:
+        monkeypatch.setenv("RAY_ADDRESS", address)
+    plan = sweep_of(swept(SPACE), *settings)
+    assert sweep_trials.trials_at_once(plan, list(plan.plans)) == fits
 
 
 # In words
