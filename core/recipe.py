@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 
 from core.recipe_section import Device, Name, Section
 from core.recipe_students import Student
+from core.recipe_sweep import Sweep
 from core.recipe_teachers import AnyTeacher, RecordedTeacher
 
 
@@ -116,11 +117,20 @@ class TrainingRecipe(Recipe):
 
     students: dict[Name, Student] = Field(min_length=1)
     """By name: the models that are trained."""
+    sweep: Sweep | None = None
+    """Which values of this recipe `stillhouse sweep` tries; none if absent."""
 
     @property
     def choices(self) -> list[str]:
         """The answers of every row; empty where rows have choices of their own, or none."""
         return []
+
+    @model_validator(mode="after")
+    def _swept_student_is_there(self) -> Self:
+        if self.sweep is not None and self.sweep.student not in (None, *self.students):
+            known = ", ".join(self.students)
+            raise ValueError(f"sweep.student is '{self.sweep.student}', but students has: {known}")
+        return self
 
 
 class StudentRecipe(TrainingRecipe):

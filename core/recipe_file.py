@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
@@ -45,14 +45,16 @@ def load_recipe(
     model_of: Callable[[str], type[Recipe]],
     profile: str | None = None,
     settings: Iterable[str] = (),
+    values: Mapping[str, Any] | None = None,
 ) -> LoadedRecipe:
-    """Read a recipe, apply a profile and then `--set` changes, and check it.
+    """Read a recipe, apply a profile, then a trial's values, then `--set` changes, and check it.
 
     Args:
         file: The YAML file.
         model_of: Gives the recipe model of a method's name; raises KeyError with the known names.
         profile: Name of an overlay under the file's own `profiles:`.
         settings: Changes such as `students.minilm.train.epochs=3`; values are YAML.
+        values: Those of a sweep's trial, by the same keys.
 
     Raises:
         UseError: The first thing that is wrong, with its line, and what would be right.
@@ -67,6 +69,8 @@ def load_recipe(
                 str(file), f"there is no profile '{profile}'.", f"It has these profiles: {known}."
             )
         _merge(document, profiles[profile], ("profiles", profile), ())
+    for key, value in (values or {}).items():
+        _put(document, key, value, f"sweep.space, {key} = {value!r}")
     for setting in settings:
         _set(document, setting)
 
@@ -224,11 +228,16 @@ def _set(document: _Document, setting: str) -> None:
     place = f"--set {setting}"
     if not equals or not key.strip():
         raise UseError(place, "this is not KEY=VALUE.", "Write --set students.NAME.train.epochs=3.")
-    steps: list[str | int] = [int(s) if s.isdecimal() else s for s in key.strip().split(".")]
     try:
         value = yaml.safe_load(text)
     except YAML_MISTAKES:
         raise UseError(place, "the value is not YAML.", "Quote it.") from None
+    _put(document, key.strip(), value, place)
+
+
+def _put(document: _Document, key: str, value: Any, place: str) -> None:
+    """Give the value at a dotted key, whose line is `place` from here on."""
+    steps: list[str | int] = [int(s) if s.isdecimal() else s for s in key.split(".")]
     here: Any = document.data
     for step in steps[:-1]:
         if isinstance(here, dict):

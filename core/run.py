@@ -7,6 +7,7 @@
     stages/<stage>/<work>/rejected/   rows that the shard could not use
     stages/<stage>/<work>/plan/       rows to be answered, while the stage is not done
     stages/<stage>/<work>/manifest.json
+    sweep.json                        the trials of a sweep, and which of them was the best
     ledger/<stage>.<attempt>.json     what every attempt used
     logs/                             other libraries' output
 

@@ -39,6 +39,8 @@ class Progress:
     """What the stage has used so far in this attempt, to be priced while time passes."""
     lanes: tuple[LaneProgress, ...] = ()
     """The same by teacher, where the stage asks teachers."""
+    epochs: tuple[dict[str, Any], ...] = ()
+    """Of a training: an entry for each finished epoch, with its losses."""
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +15,8 @@ from core.errors import StillhouseError
 
 if TYPE_CHECKING:
     from core.recipe import LoadedRecipe
-    from core.run import Run
+    from stillhouse.sweep_book import Load
+    from stillhouse.workflow import Plan
 
 
 class _StoppedError(StillhouseError):
@@ -95,13 +97,34 @@ def run(
 ) -> None:
     """Run a recipe: do what is not done yet, and write the report."""
     from stillhouse.display import show_run
-    from stillhouse.workflow import plan_run, refuse_other_recipe
+    from stillhouse.workflow import refuse_other_recipe
 
-    loaded = _load(recipe, profile, settings)
-    plan = plan_run(loaded, _run_of(loaded, folder))
+    plan, _ = _plan(recipe, profile, settings, folder)
     if not update:
         refuse_other_recipe(plan)
     show_run(plan, until)
+
+
+@app.command()
+def sweep(
+    recipe: RecipeFile,
+    *,
+    profile: Profile = None,
+    settings: Settings = None,
+    folder: RunOption = None,
+    update: Annotated[
+        bool, typer.Option(help="Go on after the recipe changed: try again what depends on it.")
+    ] = False,
+) -> None:
+    """Try the values that the recipe's section `sweep` names, and keep the best student."""
+    from stillhouse.sweep import show_sweep
+    from stillhouse.sweep_plan import plan_sweep
+    from stillhouse.workflow import refuse_other_recipe
+
+    base, load = _plan(recipe, profile, settings, folder)
+    if not update:
+        refuse_other_recipe(base)
+    show_sweep(plan_sweep(base, load, update=update), load)
 
 
 @app.command()
@@ -156,10 +179,9 @@ def plan(
 ) -> None:
     """Show what a run would do: which stages are done, what is left, and what it will cost."""
     from stillhouse.display import show_plan, show_sample
-    from stillhouse.workflow import plan_run, refuse_other_recipe
+    from stillhouse.workflow import refuse_other_recipe
 
-    loaded = _load(recipe, profile, settings)
-    found = plan_run(loaded, _run_of(loaded, folder))
+    found, _ = _plan(recipe, profile, settings, folder)
     if sample is None:
         show_plan(found)
         return
@@ -278,17 +300,33 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
-def _load(recipe: Path, profile: str | None, settings: list[str] | None) -> LoadedRecipe:
+def _load(
+    recipe: Path,
+    profile: str | None,
+    settings: list[str] | None,
+    values: Mapping[str, Any] | None = None,
+) -> LoadedRecipe:
     from core.recipe_file import load_recipe
     from stillhouse.methods import recipe_model
 
-    return load_recipe(recipe, recipe_model, profile, settings or [])
+    return load_recipe(recipe, recipe_model, profile, settings or [], values)
 
 
-def _run_of(loaded: LoadedRecipe, folder: str | None) -> Run:
+def _plan(
+    recipe: Path, profile: str | None, settings: list[str] | None, folder: str | None
+) -> tuple[Plan, Load]:
+    """A recipe in its run, with the best values of its sweep; and how to load it with others."""
     from core.run import Folder, Run
+    from stillhouse.sweep_book import promoted
+    from stillhouse.workflow import plan_run
 
-    return Run(Folder(folder or f"runs/{loaded.recipe.name}"))
+    loaded = _load(recipe, profile, settings)
+    run = Run(Folder(folder or f"runs/{loaded.recipe.name}"))
+
+    def load(values: Mapping[str, Any]) -> LoadedRecipe:
+        return _load(recipe, profile, settings, values)
+
+    return promoted(plan_run(loaded, run), load), load
 
 
 def main() -> None:

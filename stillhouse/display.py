@@ -23,6 +23,8 @@ from stillhouse.clock import clock
 from stillhouse.memory_table import memory_tables, refuse_what_cannot_fit
 from stillhouse.ray_session import DRIVER_LOG
 from stillhouse.report.wording import count, money
+from stillhouse.sweep_book import read_book
+from stillhouse.sweep_table import progress_of
 from stillhouse.workflow import Plan, Workflow, logs_of, prices_of
 
 PLAIN_SECONDS = 10.0
@@ -301,4 +303,7 @@ def show_status(run: Run) -> None:
         )
     console = Console()
     console.print(table)
+    book = read_book(run)
+    if book is not None:
+        console.print(f"Sweep: {progress_of(book)}", highlight=False)
     console.print(f"Cost so far: {money(total(entries, prices).money, prices.currency)}")

@@ -13,6 +13,7 @@ from core.ledger import Entry, break_even, total
 from core.prices import PriceBook
 from core.recipe_students import ChoiceObjective
 from core.run import Run
+from stillhouse.gather_sweep import sweep_of
 from stillhouse.report import data as report
 from stillhouse.run_reader import Row, RunReader, device_prices, provenance, samples
 from stillhouse.stages import Stage
@@ -92,6 +93,7 @@ def gather_of(reader: StudentReader) -> report.ReportData:
         provenance=provenance(
             reader, {name: student.model for name, student in recipe.students.items()}
         ),
+        sweep=sweep_of(reader),
     )
 
 

@@ -24,6 +24,7 @@ from pipelines.plan import read_plan
 from pipelines.prompt_files import compile_prompt
 from stillhouse.asking import Ask, AskingRecipe
 from stillhouse.gather_students import judged, training_rows, trainings
+from stillhouse.gather_sweep import sweep_of
 from stillhouse.report.data import Histogram, Price, RejectedRow, Samples
 from stillhouse.report.teacher_data import (
     AnswerText,
@@ -112,6 +113,7 @@ def gather_teacher_data(run: Run) -> TeacherDataReport:
         training_rows=training_rows(reader),
         trainings=trainings(reader),
         judged=judged(reader),
+        sweep=sweep_of(reader),
     )
 
 

@@ -15,12 +15,13 @@ from core.embedded import EMBEDDED_MODELS
 from core.ledger import Entry, Ledger
 from core.models import EMBEDDED
 from core.prices import PriceBook
-from core.recipe import LoadedRecipe
+from core.recipe import LoadedRecipe, TrainingRecipe
 from core.recipe_teachers import AnyTeacher, Teacher
 from core.run import Manifest, Run, StageFolder
 from stillhouse.methods import lay_out
 from stillhouse.report import data as report
 from stillhouse.stages import Stage
+from stillhouse.sweep_book import SweepBook, read_book
 from stillhouse.workflow import prices_of, recipe_of
 
 SAMPLES = 300
@@ -44,7 +45,10 @@ class RunReader:
     spent: list[Entry] = field(init=False)
     """All that was ever used in the run."""
     entries: list[Entry] = field(init=False)
-    """Of that, what was used for the stages as the present recipe has them."""
+    """Of that, what was used for the stages as the present recipe has them, and for the trials that
+    its values were found by."""
+    book: SweepBook | None = field(init=False)
+    """Of its sweep, where the recipe has one that was begun."""
 
     def __post_init__(self) -> None:
         self.loaded = recipe_of(self.run)
@@ -53,8 +57,13 @@ class RunReader:
         self.prices = prices_of(self.run)
         self.spent = Ledger(self.run.ledger).entries()
         state = self.run.state() or {"stages": {}}
-        works = state["stages"]
-        self.entries = [entry for entry in self.spent if works.get(entry.stage) == entry.work]
+        recipe = self.loaded.recipe
+        swept = isinstance(recipe, TrainingRecipe) and recipe.sweep is not None
+        self.book = read_book(self.run) if swept else None
+        works = set(state["stages"].items())
+        for trial in self.book.trials if self.book else []:
+            works |= set(trial.works.items())
+        self.entries = [entry for entry in self.spent if (entry.stage, entry.work) in works]
 
     def stages(self, function: str) -> list[Stage]:
         """The finished stages that run a function."""

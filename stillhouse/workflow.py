@@ -171,41 +171,50 @@ class Workflow:
     stages: list[Stage]
     """Those of the plan that are wanted, each after the ones that it reads."""
     attempt: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
+    has_ray: bool = False
+    """Whether this process is connected to a cluster already."""
     _engines: dict[str, Any] = field(default_factory=dict)
-    _has_ray: bool = False
 
     def run(self) -> None:
-        """Run every wanted stage that is not done.
+        """Run every wanted stage that is not done, and make the plan the run's own.
+
+        Raises:
+            StillhouseError: What stopped it; all that was committed stays.
+        """
+        with lock(self.plan.run):
+            self._write_state()
+            self.run_stages()
+
+    def run_stages(self) -> None:
+        """Run every wanted stage that is not done, in a run that this command has locked.
 
         Raises:
             StillhouseError: What stopped it; all that was committed stays.
         """
         plan = self.plan
-        with _lock(plan.run):
-            self._write_state()
-            self.display.begin([stage.name for stage in self.stages])
-            pending = []
-            for stage in self.stages:
-                manifest = plan.done(stage.name)
-                if manifest is None:
-                    pending.append(stage)
-                else:
-                    self.display.found(stage.name, manifest)
-            if not pending:
-                return
-            logs = logs_of(plan.run)
-            with ExitStack() as session:
-                try:
-                    for number, stage in enumerate(pending):
-                        if needs_ray(stage, plan.loaded.recipe) and not self._has_ray:
-                            # Only now: a run that asks nothing but endpoints needs no cluster.
-                            warn = self.display.warn
-                            session.enter_context(ray_session(plan.loaded.recipe, logs, warn))
-                            self._has_ray = True
-                        self._run_stage(stage, logs)
-                        self._close_engines(pending[number + 1 :])
-                finally:
-                    self._close_engines([])
+        self.display.begin([stage.name for stage in self.stages])
+        pending = []
+        for stage in self.stages:
+            manifest = plan.done(stage.name)
+            if manifest is None:
+                pending.append(stage)
+            else:
+                self.display.found(stage.name, manifest)
+        if not pending:
+            return
+        logs = logs_of(plan.run)
+        with ExitStack() as session:
+            try:
+                for number, stage in enumerate(pending):
+                    if needs_ray(stage, plan.loaded.recipe) and not self.has_ray:
+                        # Only now: a run that asks nothing but endpoints needs no cluster.
+                        warn = self.display.warn
+                        session.enter_context(ray_session(plan.loaded.recipe, logs, warn))
+                        self.has_ray = True
+                    self._run_stage(stage, logs)
+                    self._close_engines(pending[number + 1 :])
+            finally:
+                self._close_engines([])
 
     def _run_stage(self, stage: Stage, logs: Path) -> None:
         plan, made = self.plan, self.plan.fingerprints[stage.name]
@@ -262,7 +271,7 @@ class Workflow:
         Raises:
             UseError: The stage asks for more than there is.
         """
-        if not self._has_ray or not runs_here():
+        if not self.has_ray or not runs_here():
             return
         teachers = self.plan.loaded.recipe.teachers
         needed = Counter(stage.holds)
@@ -307,24 +316,28 @@ class Workflow:
             self._engines.pop(name).close()
 
     def _write_state(self) -> None:
-        plan = self.plan.sample_of or self.plan
-        recipe = plan.loaded.recipe.model_dump(by_alias=True)
-        text = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True, width=100)
-        plan.run.folder.write("recipe.yaml", text.encode())
-        # A copy, so that a run can be read where the recipe's own files are gone.
-        prices = yaml.safe_dump(recipe_prices(plan.loaded).model_dump(), allow_unicode=True)
-        plan.run.folder.write(PRICES, prices.encode())
-        plan.run.folder.write_json(
-            "run.json",
-            {
-                "name": plan.loaded.recipe.name,
-                "method": plan.loaded.recipe.method,
-                "recipe": recipe,
-                "recipe_folder": str(plan.loaded.folder),
-                "stages": {name: made.work for name, made in plan.fingerprints.items()},
-                "fingerprints": {name: made.whole for name, made in plan.fingerprints.items()},
-            },
-        )
+        write_state(self.plan.sample_of or self.plan)
+
+
+def write_state(plan: Plan) -> None:
+    """Make a plan the run's own: what it is read by from here on."""
+    recipe = plan.loaded.recipe.model_dump(by_alias=True)
+    text = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True, width=100)
+    plan.run.folder.write("recipe.yaml", text.encode())
+    # A copy, so that a run can be read where the recipe's own files are gone.
+    prices = yaml.safe_dump(recipe_prices(plan.loaded).model_dump(), allow_unicode=True)
+    plan.run.folder.write(PRICES, prices.encode())
+    plan.run.folder.write_json(
+        "run.json",
+        {
+            "name": plan.loaded.recipe.name,
+            "method": plan.loaded.recipe.method,
+            "recipe": recipe,
+            "recipe_folder": str(plan.loaded.folder),
+            "stages": {name: made.work for name, made in plan.fingerprints.items()},
+            "fingerprints": {name: made.whole for name, made in plan.fingerprints.items()},
+        },
+    )
 
 
 def stop_where_over(spending: Spending) -> None:
@@ -366,7 +379,7 @@ def logs_of(run: Run) -> Path:
 
 
 @contextmanager
-def _lock(run: Run) -> Iterator[None]:
+def lock(run: Run) -> Iterator[None]:
     """Keep a second process on this machine out of a run.
 
     Raises:

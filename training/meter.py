@@ -36,6 +36,7 @@ class Meter:
                 total=self._job.schedule.steps,
                 unit="steps",
                 used=(entry,),
+                epochs=self._note.history,
             )
         )
         if time.monotonic() - self._entry_written >= ENTRY_SECONDS:

@@ -235,6 +235,43 @@ class Training:
 
 
 @dataclass(frozen=True)
+class SweepTrial:
+    """A choice of values, and what it came to."""
+
+    number: int
+    """From 1."""
+    values: list[Any]
+    """In the order of the sweep's keys."""
+    state: Literal["waits", "runs", "finished", "stopped", "failed"]
+    """`stopped`: early, by the scheduler; `failed`: with an error."""
+    epochs: int
+    score: float | None
+    """The metric of its best epoch, on held-out rows; None before the first."""
+    device_seconds: float
+    """That its training took, start-up and idle time included."""
+    money: float | None
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The trials that the recipe's values were found by."""
+
+    student: str
+    metric: str
+    rising: bool
+    """Whether more of the metric is better."""
+    keys: list[str]
+    """Of the recipe, dotted."""
+    logarithmic: list[str]
+    """Those of which powers of ten matter."""
+    notes: list[str]
+    """What a reader must know before comparing the trials."""
+    trials: list[SweepTrial]
+    best: int | None
+    """Number of the trial whose values the run has; None while the sweep is not done."""
+
+
+@dataclass(frozen=True)
 class Confusion:
     """Right answers against given answers."""
 
@@ -377,6 +414,8 @@ class ReportData:
     mistakes: Samples[Answer]
     """Evaluation rows that the student got wrong."""
     provenance: Provenance
+    sweep: Sweep | None = None
+    """Where the recipe has one that was begun."""
 
     def quality(self, name: str) -> Quality | None:
         """The quality of that name."""

@@ -20,10 +20,14 @@ from stillhouse.report.rendering import (
     listed,
     page,
     rejected_texts,
+    sweep_figures,
 )
 from stillhouse.report.verdict import cpu_seconds, ratio_in_words, verdict
 
 CONTENTS = ["Task", "Quality", "Cost", "Serving", "Data", "Training", "Rows", "Provenance"]
+
+SWEEP = "Sweep"
+"""The section of a run that has one, before the rows."""
 
 MOST_BARS = 6
 """Choices of one soft label that are shown, the likeliest first."""
@@ -64,9 +68,10 @@ def render(data: ReportData) -> str:
         "page.html.j2",
         data=data,
         verdict=verdict(data),
-        contents=CONTENTS,
+        contents=CONTENTS if data.sweep is None else [*CONTENTS[:-2], SWEEP, *CONTENTS[-2:]],
         cost_ratio=_cost_ratio(data),
         figures=_figures(data),
+        sweep_figures=sweep_figures(data.sweep),
         **_stage_costs(data),
         cpu_ratio=_cpu_ratio(data),
         way_keys=_way_keys(data),

@@ -13,7 +13,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from stillhouse.report import wording
-from stillhouse.report.data import RejectedRow, Samples
+from stillhouse.report.data import RejectedRow, Samples, Sweep
+from stillhouse.report.sweep import METRICS, STATES, score_in_words, short_keys, value_in_words
 from stillhouse.report.text import clean, shown, size
 
 if TYPE_CHECKING:  # matplotlib takes half a second to load, and not every page has a plot
@@ -74,12 +75,17 @@ def environment(currency: str) -> Environment:
         date=wording.date,
         days=wording.days,
         figure=_figure_html,
+        metric=METRICS.__getitem__,
         money=money,
         number=wording.number,
         percent=wording.percent,
         points=wording.signed_points,
+        recipe_value=value_in_words,
         requests=wording.requests,
+        score=score_in_words,
+        short_keys=short_keys,
         shown=shown,
+        state=STATES.__getitem__,
         whole=wording.whole,
         word=lambda text: cut(text, WORDS),
     )
@@ -126,6 +132,15 @@ def listed(
             break
         rows.append(row)
     return Listed(max(samples.total, len(rows)), rows)
+
+
+def sweep_figures(sweep: Sweep | None) -> list[Figure]:
+    """The plots of a sweep, where there is one."""
+    if sweep is None:
+        return []
+    from stillhouse.report.sweep_figures import by_key  # loads matplotlib
+
+    return by_key(sweep)
 
 
 def rejected_texts(row: RejectedRow) -> Iterable[str]:

@@ -14,6 +14,7 @@ from stillhouse.report.data import (
     RejectedRow,
     Samples,
     Score,
+    Sweep,
 )
 from stillhouse.report.intervals import Interval, paired_difference
 
@@ -250,6 +251,8 @@ class TeacherDataReport:
     trainings: list[StudentTraining] = field(default_factory=list)
     judged: list[Judged] = field(default_factory=list)
     """Teachers first."""
+    sweep: Sweep | None = None
+    """Where the recipe has one that was begun."""
 
     @property
     def asked(self) -> int | None:

@@ -17,13 +17,14 @@ from stillhouse.report.rendering import (
     listed,
     page,
     rejected_texts,
+    sweep_figures,
 )
 from stillhouse.report.teacher_data import AskedRow, TeacherDataReport
 
 CONTENTS = ["Cost", "Answers", "Rejected", "Rows", "Provenance"]
 
-STUDENTS = "Students"
-"""The section of a method that trains some."""
+STUDENTS, SWEEP = "Students", "Sweep"
+"""The sections of a run that trains some, and of one that has tried several values."""
 
 MOST_HISTOGRAMS = 8
 """Teachers whose lengths are drawn."""
@@ -39,13 +40,14 @@ def render_teacher_data(data: TeacherDataReport) -> str:
         "teacher_data.html.j2",
         data=data,
         verdict=answered(data),
-        contents=CONTENTS if not data.training_rows else [*CONTENTS[:2], STUDENTS, *CONTENTS[2:]],
+        contents=_contents(data),
         teachers=_priced(data),
         time=_time(data),
         held=data.total.device_seconds > 0,
         figures={
             "seconds": _seconds(data),
         },
+        sweep_figures=sweep_figures(data.sweep),
         lengths=[
             (teacher.name, bars(teacher.lengths.histogram))
             for teacher in data.teachers[:MOST_HISTOGRAMS]
@@ -58,6 +60,12 @@ def render_teacher_data(data: TeacherDataReport) -> str:
         fate=fate,
         longest_answer=ANSWER,
     )
+
+
+def _contents(data: TeacherDataReport) -> list[str]:
+    students = [STUDENTS] if data.training_rows else []
+    sweep = [SWEEP] if data.sweep else []
+    return [*CONTENTS[:2], *students, *sweep, *CONTENTS[2:]]
 
 
 def _seconds(data: TeacherDataReport) -> Any:

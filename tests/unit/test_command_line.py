@@ -235,7 +235,17 @@ def test_help_loads_no_heavy_library():
 
 def test_help_names_every_command():
     text = stillhouse("--help").stdout
-    for command in ("run", "validate", "plan", "status", "report", "export", "serve", "doctor"):
+    for command in (
+        "run",
+        "sweep",
+        "validate",
+        "plan",
+        "status",
+        "report",
+        "export",
+        "serve",
+        "doctor",
+    ):
         assert f" {command} " in text
 
 

@@ -222,7 +222,7 @@ def test_an_idle_engine_makes_room_for_a_training_that_needs_its_gpu(
     workflow = Workflow(plan, display=None, stages=plan.stages)
     engine = OpenEngine()
     workflow._engines["small"] = engine
-    workflow._has_ray = True
+    workflow.has_ray = True
     by_name = {stage.name: stage for stage in plan.stages}
     workflow._make_room(by_name["train-encoder"])
     assert engine.closed == closes
@@ -232,7 +232,7 @@ def test_an_idle_engine_makes_room_for_a_training_that_needs_its_gpu(
 def test_a_stage_that_can_never_fit_is_refused_at_once(plan_of, machine):
     plan = plan_of("students.encoder.train.workers=3", "students.encoder.train.device={cpus: 2}")
     workflow = Workflow(plan, display=None, stages=plan.stages)
-    workflow._has_ray = True
+    workflow.has_ray = True
     by_name = {stage.name: stage for stage in plan.stages}
     with pytest.raises(UseError, match="asks for 6 CPUs, and this machine has 4"):
         workflow._make_room(by_name["train-encoder"])
