@@ -248,8 +248,8 @@ def show_plan(plan: Plan) -> None:
         found = estimate(plan)
         if found.lines:
             out.print("\nBy the rows so far:\n", estimate_table(found, plan))
-    for table in memory_tables(plan):
-        out.print(table, highlight=False)
+    for memory in memory_tables(plan):
+        out.print(memory, highlight=False)
 
 
 def _begun(plan: Plan, stage: str) -> bool:

@@ -80,7 +80,7 @@ def build_empty(
         config.use_cache = False
     try:
         with torch.device("meta"):
-            model = MODEL_CLASSES[student.family].from_config(config, dtype=dtype)
+            model: nn.Module = MODEL_CLASSES[student.family].from_config(config, dtype=dtype)
             if student.train.lora is not None:
                 model = _with_adapters(model, student.train.lora).to(dtype)
     except ValueError as error:  # transformers has no class of this family for the architecture

@@ -327,13 +327,13 @@ class Memory:
         if autocast not in self._kept:
             whole = autocast or not self._half
             model = self._model(torch.float32 if whole else torch.bfloat16)
-            one, two = (
+            alone, both = (
                 count_activations(
                     model, replace(self.shape, sequences=number), gpu=self._gpu, autocast=autocast
                 )
                 for number in (1, 2)
             )
-            self._kept[autocast] = (one, two)
+            self._kept[autocast] = (alone, both)
         one, two = (
             kept.checkpointed if setting.activation_checkpointing else kept.whole
             for kept in self._kept[autocast]
