@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 TRAINING = "training.stage:train"
 """The stage function that trains a student."""
 
-OWN = "<- this recipe"
+OWN = "*"
+"""Stands before the recipe's own setting."""
+
+BOTH = {"optimizer and parameters": "both"}
+"""Of what is offloaded, in a word."""
 
 
 def students_of(stages: Iterable[Stage]) -> list[str]:
@@ -104,26 +108,28 @@ def _heading(name: str, student: Student, memory: Memory) -> str:
         f"{plural(own.workers, 'worker')}, each {plural(memory.sequences(own), 'sequence')} of "
         f"{tokens} at once, "
         f"{memory.precision}, {checkpointing} activation checkpointing. "
-        f"Of each {_device(student)}, in GiB; {there}.\n"
+        f"Of each {_device(student)}, in GiB; the recipe's own is marked; {there}.\n"
     )
 
 
 def _table(student: Student, memory: Memory) -> Table:
     known = student.train.device.memory
     table = Table(box=None, pad_edge=False)
-    table.add_column("training")
-    for column in ("weights", "gradients", "optimizer", "activations", "buffers", "total"):
-        table.add_column(column, justify="right")
-    table.add_column("machine", justify="right")
+    for column in ("training", "offloaded"):
+        table.add_column(column, no_wrap=True)
+    # Short enough for a terminal of 80 columns.
+    for column in ("weights", "grads", "optim.", "activ.", "buffers", "total", "host"):
+        table.add_column(column, justify="right", no_wrap=True)
     if known is not None:
         table.add_column("fits")
-    table.add_column("")
     for setting, needs in memory.variants():
         fits = [] if known is None else ["yes" if needs.fit(known) else "no"]
         own = setting == memory.own
-        mark = OWN if own else ""
-        style = "bold" if own else ""
-        table.add_row(_variant(setting), *_cells(needs), *fits, mark, style=style)
+        name = f"{OWN if own else ' '} {_variant(setting)}"
+        away = " and ".join(_offloaded(setting.offload))
+        table.add_row(
+            name, BOTH.get(away, away), *_cells(needs), *fits, style="bold" if own else ""
+        )
     return table
 
 
@@ -144,8 +150,7 @@ def _cells(needs: Needs) -> list[str]:
 def _variant(setting: Setting) -> str:
     if setting.zero_stage is None:
         return "DDP"
-    away = _offloaded(setting.offload)
-    return f"ZeRO {setting.zero_stage}" + (f", {' and '.join(away)} offloaded" if away else "")
+    return f"ZeRO {setting.zero_stage}"
 
 
 def _offloaded(offload: Offload | None) -> list[str]:

@@ -161,7 +161,10 @@ def test_a_sound_recipe_is_validated_and_planned(recipes, tmp_path):
     assert "sound recipe" in stillhouse("validate", "demo.yaml", folder=recipes).stdout
     planned = stillhouse("plan", "demo.yaml", "--run", str(tmp_path / "run"), folder=recipes)
     assert planned.returncode == 0, planned.stderr
-    assert planned.stdout.count("to do") == len(planned.stdout.splitlines()) - 1
+    stages, memory = planned.stdout.split("\n\n", 1)
+    assert stages.count("to do") == len(stages.splitlines()) - 1
+    assert memory.startswith("Memory of minilm: 22,")
+    assert "…" not in memory, "cut"
     assert not (tmp_path / "run").exists(), "a plan writes nothing"
 
 
