@@ -14,6 +14,7 @@ from rich.console import Console
 from core.errors import WorkError
 from core.ledger import Ledger
 from core.prices import recipe_prices
+from stillhouse.memory_table import refuse_what_cannot_fit
 from stillhouse.ray_session import DRIVER_LOG, ray_session
 from stillhouse.report.sweep import value_in_words
 from stillhouse.spending import Spending
@@ -43,6 +44,9 @@ def show_sweep(plan: SweepPlan, load: Load) -> None:
     run, prices = plan.base.run, recipe_prices(plan.base.loaded)
     display = SweepDisplay(prices, run, logs_of(run) / DRIVER_LOG)
     left = [trial for trial in plan.book.trials if not trial.settled]
+    for trial in left:
+        laid_out = plan.plans[trial.number]
+        refuse_what_cannot_fit(laid_out, laid_out.until(plan.training)[-1:])
     with lock(run):
         write_state(plan.base)
         plan.book.write(run)
