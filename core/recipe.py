@@ -12,6 +12,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
+from core.recipe_cluster import Cluster
 from core.recipe_section import Device, Name, Section
 from core.recipe_students import Student
 from core.recipe_sweep import Sweep
@@ -101,6 +102,8 @@ class Recipe(Section):
     """What the run may cost."""
     prices: str | None = None
     """YAML price book beside the recipe; the one that comes with Stillhouse if absent."""
+    cluster: Cluster | None = None
+    """The Kubernetes cluster that `stillhouse cluster` takes the recipe to."""
 
     def files(self) -> dict[str, str]:
         """Input files that the recipe names, by the dotted key that names them."""

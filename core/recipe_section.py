@@ -23,6 +23,19 @@ GPU_MEMORY_GIB = {
 }
 """Memory of GPUs by the name of their kind, as nvidia-smi tells it."""
 
+GPUS_OF_A_MACHINE = {
+    "a10": 1,
+    "a100-40gb": 8,
+    "a100-80gb": 8,
+    "h100": 8,
+    "h200": 8,
+    "l4": 1,
+    "l40s": 1,
+    "t4": 1,
+}
+"""GPUs of the machines that clouds offer with a kind: where there are several, the usual number;
+otherwise one, which all of them have."""
+
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 """Lower-case letters, digits, dots, dashes and underscores: it becomes a folder and a URL."""
 

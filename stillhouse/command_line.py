@@ -12,6 +12,8 @@ import typer
 from typer.core import TyperGroup
 
 from core.errors import StillhouseError
+from stillhouse import cluster_commands
+from stillhouse.options import Profile, RecipeFile, RunFolder, RunOption, Settings, load
 
 if TYPE_CHECKING:
     from core.recipe import LoadedRecipe
@@ -48,27 +50,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-
-RecipeFile = Annotated[Path, typer.Argument(help="The recipe, a YAML file.", show_default=False)]
-RunFolder = Annotated[
-    str, typer.Argument(help="The run's folder or object-store URL.", show_default=False)
-]
-Profile = Annotated[
-    str | None, typer.Option(help="Overlay from the recipe's own profiles.", show_default=False)
-]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="KEY=VALUE",
-        help="Change one key, such as students.minilm.train.epochs=3. Repeatable.",
-        show_default=False,
-    ),
-]
-RunOption = Annotated[
-    str | None,
-    typer.Option("--run", help="Folder or object-store URL of the run. [default: runs/NAME]"),
-]
+app.add_typer(cluster_commands.app, name="cluster")
 
 
 @app.callback()
@@ -152,7 +134,7 @@ def validate(
     elif recipe is None:
         raise typer.BadParameter("Name a recipe, or a method with --schema.")
     else:
-        loaded = _load(recipe, profile, settings)
+        loaded = load(recipe, profile, settings)
         typer.echo(f"{recipe} is a sound recipe of method {loaded.recipe.method}.")
 
 
@@ -300,18 +282,6 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
-def _load(
-    recipe: Path,
-    profile: str | None,
-    settings: list[str] | None,
-    values: Mapping[str, Any] | None = None,
-) -> LoadedRecipe:
-    from core.recipe_file import load_recipe
-    from stillhouse.methods import recipe_model
-
-    return load_recipe(recipe, recipe_model, profile, settings or [], values)
-
-
 def _plan(
     recipe: Path, profile: str | None, settings: list[str] | None, folder: str | None
 ) -> tuple[Plan, Load]:
@@ -320,13 +290,13 @@ def _plan(
     from stillhouse.sweep_book import promoted
     from stillhouse.workflow import plan_run
 
-    loaded = _load(recipe, profile, settings)
+    loaded = load(recipe, profile, settings)
     run = Run(Folder(folder or f"runs/{loaded.recipe.name}"))
 
-    def load(values: Mapping[str, Any]) -> LoadedRecipe:
-        return _load(recipe, profile, settings, values)
+    def load_with(values: Mapping[str, Any]) -> LoadedRecipe:
+        return load(recipe, profile, settings, values)
 
-    return promoted(plan_run(loaded, run), load), load
+    return promoted(plan_run(loaded, run), load_with), load_with
 
 
 def main() -> None:

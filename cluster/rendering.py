@@ -1,0 +1,92 @@
+"""The manifests of a recipe: plain YAML for one of its workloads, or Kustomize for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import yaml
+
+from cluster.access import accounts, namespace, network_policies
+from cluster.objects import Object
+from cluster.sizes import cluster_of
+from cluster.stores import claims, redis
+from cluster.workloads import Kind, Workload
+from core.recipe import LoadedRecipe
+
+
+@dataclass(frozen=True)
+class Foundation:
+    """What all workloads of a recipe stand on, by the name of a file for each part of it."""
+
+    parts: Mapping[str, Sequence[Object]]
+
+    @property
+    def objects(self) -> list[Object]:
+        """All of them, those that others need first."""
+        return [one for part in self.parts.values() for one in part]
+
+
+def foundation(loaded: LoadedRecipe) -> Foundation:
+    """What all workloads of a recipe stand on.
+
+    Args:
+        loaded: The recipe, with a section `cluster`.
+    """
+    cluster = cluster_of(loaded)
+    parts: dict[str, Sequence[Object]] = {
+        "namespace": [namespace(cluster)],
+        "accounts": accounts(cluster),
+        "network": network_policies(cluster, loaded.recipe.name),
+        "volumes": claims(cluster),
+    }
+    if cluster.redis is not None and cluster.redis.address is None:
+        parts["redis"] = redis(cluster, cluster.redis)
+    return Foundation({name: part for name, part in parts.items() if part})
+
+
+class _Dumper(yaml.CSafeDumper):
+    """Texts of several lines stand as they are, for people to read."""
+
+
+def _text(dumper: yaml.CSafeDumper, text: str) -> yaml.ScalarNode:
+    style = "|" if "\n" in text else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _text)
+
+
+def plain_yaml(objects: Sequence[Object]) -> str:
+    """Objects as one text of YAML."""
+    return "---\n".join(
+        yaml.dump(one.manifest(), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+        for one in objects
+    )
+
+
+def kustomization(base: Foundation, workloads: Mapping[Kind, Workload]) -> dict[str, str]:
+    """Files of a Kustomize tree: `base`, and a folder for each workload that stands on it.
+
+    Args:
+        base: What they stand on.
+        workloads: By kind.
+
+    Returns:
+        Text by path.
+    """
+    files = {f"base/{name}.yaml": plain_yaml(part) for name, part in base.parts.items()}
+    files["base/kustomization.yaml"] = _kustomization([f"{name}.yaml" for name in base.parts])
+    for kind, work in workloads.items():
+        files[f"{kind}/{kind}.yaml"] = plain_yaml(work.objects)
+        files[f"{kind}/kustomization.yaml"] = _kustomization(["../base", f"{kind}.yaml"])
+    return files
+
+
+def _kustomization(resources: Sequence[str]) -> str:
+    content = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": list(resources),
+    }
+    return yaml.safe_dump(content, sort_keys=False)

@@ -1,0 +1,268 @@
+"""What is run on a Ray cluster of its own: a job, a job at set times, a served student."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import yaml
+
+from cluster.bundle import Bundle, bundle
+from cluster.kuberay import (
+    DeletionStrategy,
+    RayCluster,
+    RayCronJob,
+    RayCronJobSpec,
+    RayJob,
+    RayJobSpec,
+    RayService,
+    RayServiceSpec,
+    SubmitterConfig,
+    UpgradeOptions,
+    UpgradeStrategy,
+)
+from cluster.naming import object_name, recipe_labels
+from cluster.objects import Metadata, Object
+from cluster.pods import RECIPE_FOLDER, RUNS_FOLDER, SERVE_PORT, entrypoint, submitter_pod
+from cluster.ray_cluster import ray_cluster_spec
+from cluster.sizes import Group, cluster_of, groups_of_job, groups_of_service
+from core.errors import UseError
+from core.recipe import LoadedRecipe, StudentRecipe, TrainingRecipe
+from core.recipe_cluster import Cluster
+
+Kind = Literal["job", "sweep", "refresh", "service", "cluster"]
+"""What is made of a recipe: a run, a sweep, runs at set times, a served student, or a cluster that
+several jobs share."""
+
+KINDS: tuple[Kind, ...] = ("job", "sweep", "refresh", "service", "cluster")
+
+SUBMIT_TRIES = 2
+"""Times that a job's submitter is started again: a head that has just come up may refuse it."""
+
+DAY_SECONDS = 24 * 3600
+
+KEEP_RECORD_DAYS = 7
+"""For which the record of a job that has ended stays."""
+
+QUEUE = "kueue.x-k8s.io/queue-name"
+ELASTIC = "kueue.x-k8s.io/elastic-job"
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One of KubeRay's objects, with what it needs."""
+
+    object: RayJob | RayCronJob | RayService | RayCluster
+    groups: Sequence[Group]
+    """Of its Ray cluster's workers."""
+    packed: Bundle | None
+    """The recipe that it mounts."""
+
+    @property
+    def objects(self) -> list[Object]:
+        """The objects themselves, those that others need first."""
+        return [*([self.packed.config_map] if self.packed else []), self.object]
+
+
+def run_location(loaded: LoadedRecipe) -> str:
+    """Where the run of a recipe is kept, as its pods see it."""
+    storage = cluster_of(loaded).storage or RUNS_FOLDER
+    return f"{storage.rstrip('/')}/{loaded.recipe.name}"
+
+
+def workload(
+    loaded: LoadedRecipe,
+    kind: Kind,
+    *,
+    until: str | None = None,
+    update: bool = False,
+    student_folder: str | None = None,
+) -> Workload:
+    """What a recipe is on Kubernetes.
+
+    Args:
+        loaded: The recipe, with a section `cluster`.
+        kind: What is to be made of it.
+        until: Of a job: the stage to stop after.
+        update: Of a job or a sweep: to go on after the recipe changed.
+        student_folder: Of a service: where the student is that a run has made.
+
+    Raises:
+        UseError: The recipe has no such thing, or it does not fit on its machines.
+    """
+    if kind in ("job", "sweep", "refresh"):
+        return _job(loaded, kind, until, update=update)
+    if kind == "service":
+        assert student_folder is not None, "a service has a student"
+        return _service(loaded, student_folder)
+    return _shared_cluster(loaded)
+
+
+def _job(loaded: LoadedRecipe, kind: Kind, until: str | None, *, update: bool) -> Workload:
+    recipe, cluster = loaded.recipe, cluster_of(loaded)
+    packed = bundle(loaded)
+    groups = groups_of_job(loaded, trials=_trials(loaded) if kind == "sweep" else 1)
+    arguments = [
+        "sweep" if kind == "sweep" else "run",
+        f"{RECIPE_FOLDER}/recipe.yaml",
+        "--run",
+        run_location(loaded),
+    ]
+    if until is not None:
+        arguments += ["--until", until]
+    if update or kind == "refresh":
+        arguments.append("--update")
+    spec = RayJobSpec(
+        entrypoint=entrypoint(*arguments),
+        submitter_pod_template=submitter_pod(recipe, cluster),
+        submitter_config=SubmitterConfig(backoff_limit=SUBMIT_TRIES),
+        backoff_limit=cluster.retries,
+        active_deadline_seconds=_seconds(cluster.deadline_hours),
+        **_ending(cluster),
+        ray_cluster_spec=ray_cluster_spec(recipe, cluster, groups, packed, outlives_head=False),
+    )
+    suffix = {"job": "", "sweep": "-sweep", "refresh": "-refresh"}[kind]
+    metadata = _metadata(loaded, suffix, queued=kind != "refresh")
+    if kind != "refresh":
+        return Workload(RayJob(metadata=metadata, spec=spec), groups, packed)
+    refresh = cluster.refresh
+    if refresh is None:
+        raise UseError(
+            f"recipe '{recipe.name}'",
+            "it does not say when it is to be run again.",
+            'Set cluster.refresh.schedule, such as "0 3 * * 1" for Mondays at three.',
+        )
+    timed = RayCronJobSpec(
+        schedule=refresh.schedule, time_zone=refresh.time_zone, job_template=spec
+    )
+    return Workload(RayCronJob(metadata=metadata, spec=timed), groups, packed)
+
+
+def _ending(cluster: Cluster) -> dict[str, Any]:
+    """What becomes of a job that has ended, well or not: its pods go, its record stays a while."""
+    keep = cluster.keep_minutes * 60
+    if cluster.queue is not None:  # Kueue wants to know in this way that its quota comes back
+        return {"shutdown_after_job_finishes": True, "ttl_seconds_after_finished": keep}
+    whole = max(keep, KEEP_RECORD_DAYS * DAY_SECONDS)
+    rules = []
+    for ended in (
+        {"job_status": "SUCCEEDED"},
+        {"job_status": "FAILED"},
+        # One that never got as far as to have a driver.
+        {"job_deployment_status": "Failed"},
+    ):
+        at = {"condition": {**ended, "ttl_seconds": keep}}
+        later = {"condition": {**ended, "ttl_seconds": whole}}
+        rules += [{"policy": "DeleteCluster", **at}, {"policy": "DeleteSelf", **later}]
+    return {"deletion_strategy": DeletionStrategy.model_validate({"deletion_rules": rules})}
+
+
+def _service(loaded: LoadedRecipe, student_folder: str) -> Workload:
+    recipe, cluster = served_recipe(loaded), cluster_of(loaded)
+    groups = groups_of_service(recipe, cluster)
+    gateway = cluster.service.gateway_class
+    strategy = (
+        UpgradeStrategy(type="NewCluster")
+        if gateway is None
+        else UpgradeStrategy(
+            type="NewClusterWithIncrementalUpgrade",
+            cluster_upgrade_options=UpgradeOptions(gateway_class_name=gateway),
+        )
+    )
+    spec = RayServiceSpec(
+        serve_config_v2=yaml.safe_dump(
+            _serve_config(loaded, student_folder), sort_keys=False, width=100
+        ),
+        upgrade_strategy=strategy,
+        exclude_head_pod_from_serve_svc=True,
+        ray_cluster_deletion_delay_seconds=60,
+        ray_cluster_config=ray_cluster_spec(recipe, cluster, groups, None, outlives_head=True),
+    )
+    return Workload(RayService(metadata=_metadata(loaded, "-serve"), spec=spec), groups, None)
+
+
+def served_recipe(loaded: LoadedRecipe) -> StudentRecipe:
+    """The recipe, where its students are served.
+
+    Raises:
+        UseError: They are not.
+    """
+    if not isinstance(loaded.recipe, StudentRecipe):
+        raise UseError(
+            f"recipe '{loaded.recipe.name}'",
+            f"a run of method {loaded.recipe.method} has nothing to serve.",
+            "A recipe of another method makes a student that is served.",
+        )
+    return loaded.recipe
+
+
+def served_student(loaded: LoadedRecipe) -> str:
+    """The name of the student that is served.
+
+    Raises:
+        UseError: The recipe has no such student.
+    """
+    students = served_recipe(loaded).students
+    name = cluster_of(loaded).service.student or next(iter(students))
+    if name not in students:
+        known = ", ".join(students)
+        raise UseError(
+            "cluster.service.student", f"the recipe has no student '{name}'.", f"It has: {known}."
+        )
+    return name
+
+
+def _serve_config(loaded: LoadedRecipe, student_folder: str) -> dict[str, Any]:
+    """What Ray Serve runs.
+
+    Another student changes the arguments alone: its replicas take the place of the old ones, one
+    after the other, in the same cluster.
+    """
+    settings = served_recipe(loaded).serve.model_dump(
+        mode="json", exclude_unset=True, exclude={"host", "port", "tracing"}
+    )
+    students = {served_student(loaded): {"folder": student_folder}}
+    return {
+        "http_options": {"host": "0.0.0.0", "port": SERVE_PORT},  # noqa: S104
+        "applications": [
+            {
+                "name": "stillhouse",
+                "route_prefix": "/",
+                "import_path": "serving.application:build",
+                "args": {"students": students, "serve": settings},
+            }
+        ],
+    }
+
+
+def _shared_cluster(loaded: LoadedRecipe) -> Workload:
+    recipe, cluster = loaded.recipe, cluster_of(loaded)
+    packed = bundle(loaded)
+    groups = groups_of_job(loaded, trials=_trials(loaded))
+    spec = ray_cluster_spec(recipe, cluster, groups, packed, outlives_head=True)
+    return Workload(RayCluster(metadata=_metadata(loaded, "-shared"), spec=spec), groups, packed)
+
+
+def _trials(loaded: LoadedRecipe) -> int:
+    """Trials of the recipe's sweep that are trained at a time."""
+    recipe = loaded.recipe
+    if not isinstance(recipe, TrainingRecipe) or recipe.sweep is None:
+        return 1
+    return min(recipe.sweep.max_concurrent or recipe.sweep.trials, recipe.sweep.trials)
+
+
+def _metadata(loaded: LoadedRecipe, suffix: str, *, queued: bool = True) -> Metadata:
+    cluster = cluster_of(loaded)
+    queue = cluster.queue if queued else None
+    return Metadata(
+        name=object_name(loaded.recipe.name, suffix),
+        namespace=cluster.namespace,
+        labels={**recipe_labels(loaded.recipe.name), **({QUEUE: queue} if queue else {})},
+        # The pods come and go while Kueue watches.
+        annotations={ELASTIC: "true"} if queue else None,
+    )
+
+
+def _seconds(hours: float | None) -> int | None:
+    return None if hours is None else round(hours * 3600)

@@ -1,0 +1,139 @@
+"""`stillhouse cluster`: a recipe on Kubernetes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stillhouse.options import Profile, RecipeFile, Settings, load
+
+if TYPE_CHECKING:
+    from cluster.workloads import Kind, Workload
+    from core.recipe import LoadedRecipe
+
+app = typer.Typer(
+    help="The same recipe on Kubernetes, by the KubeRay operator.", no_args_is_help=True
+)
+
+KindOption = Annotated[
+    str,
+    typer.Option(
+        "--kind",
+        metavar="KIND",
+        help="job: a run. sweep: its sweep. refresh: runs at set times. service: the served "
+        "student. cluster: one that several jobs share.",
+    ),
+]
+StudentFolder = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="Of a service: the student's folder, where the run cannot be read from here.",
+        show_default=False,
+    ),
+]
+Until = Annotated[
+    str | None, typer.Option(metavar="STAGE", help="Of a job: stop after this stage.")
+]
+Update = Annotated[bool, typer.Option("--update", help="Of a job: go on after the recipe changed.")]
+
+
+@app.command()
+def render(
+    recipe: RecipeFile,
+    *,
+    profile: Profile = None,
+    settings: Settings = None,
+    kind: KindOption = "job",
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Write a Kustomize tree of all kinds that the recipe has, instead of printing "
+            "one of them.",
+            show_default=False,
+        ),
+    ] = None,
+    until: Until = None,
+    update: Update = False,
+    student_folder: StudentFolder = None,
+) -> None:
+    """Print the manifests of a recipe, or write them as a Kustomize tree."""
+    from cluster.rendering import foundation, kustomization, plain_yaml
+
+    loaded = load(recipe, profile, settings)
+    base = foundation(loaded)
+    if to is None:
+        work = _workload(loaded, _known(kind), until, student_folder, update=update)
+        typer.echo(plain_yaml([*base.objects, *work.objects]), nl=False)
+        _tell_uploads(work)
+        return
+    works = _all_workloads(loaded, until, student_folder, update=update)
+    for name, text in kustomization(base, works).items():
+        (to / name).parent.mkdir(parents=True, exist_ok=True)
+        (to / name).write_text(text, encoding="utf-8")
+    for name in works:
+        typer.echo(f"kubectl apply --server-side -k {to / name}")
+
+
+def _known(kind: str) -> Kind:
+    from cluster.workloads import KINDS
+
+    if kind not in KINDS:
+        raise typer.BadParameter(f"The kinds are: {', '.join(KINDS)}.")
+    return kind
+
+
+def _workload(
+    loaded: LoadedRecipe,
+    kind: Kind,
+    until: str | None,
+    student_folder: str | None,
+    *,
+    update: bool,
+) -> Workload:
+    from cluster.workloads import workload
+
+    if kind == "service" and student_folder is None:
+        student_folder = _student_folder(loaded)
+    return workload(loaded, kind, until=until, update=update, student_folder=student_folder)
+
+
+def _student_folder(loaded: LoadedRecipe) -> str:
+    """Where the run of a recipe has put the student that is served."""
+    from cluster.workloads import run_location, served_student
+    from stillhouse.workflow import open_run, trained_student
+
+    name = served_student(loaded)
+    _, trained = trained_student(open_run(run_location(loaded)), name)
+    return trained.folder.child("student").location
+
+
+def _all_workloads(
+    loaded: LoadedRecipe, until: str | None, student_folder: str | None, *, update: bool
+) -> dict[Kind, Workload]:
+    """All that a recipe can be on Kubernetes."""
+    from cluster.sizes import cluster_of
+    from core.recipe import TrainingRecipe
+
+    recipe = loaded.recipe
+    kinds: list[Kind] = ["job", "cluster"]
+    if isinstance(recipe, TrainingRecipe) and recipe.sweep is not None:
+        kinds.append("sweep")
+    if cluster_of(loaded).refresh is not None:
+        kinds.append("refresh")
+    if student_folder is not None:
+        kinds.append("service")
+    return {kind: _workload(loaded, kind, until, student_folder, update=update) for kind in kinds}
+
+
+def _tell_uploads(work: Workload) -> None:
+    for upload in work.packed.uploads if work.packed else []:
+        typer.secho(
+            f"{upload.file} must be at {upload.url} first; `stillhouse cluster submit` brings it "
+            "there.",
+            fg="yellow",
+            err=True,
+        )
