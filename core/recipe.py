@@ -1,7 +1,7 @@
 """What a recipe may say in every method.
 
 Each method adds its own sections in a subclass of `Recipe` (see `stillhouse/methods/`). Those of
-teachers, students and curation stand beside this file.
+teachers, students, curation and serving stand beside this file.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from core.recipe_cluster import Cluster
-from core.recipe_section import Device, Name, Section
+from core.recipe_section import Name, Section
+from core.recipe_serving import Compare, Serve
 from core.recipe_students import Student
 from core.recipe_sweep import Sweep
 from core.recipe_teachers import AnyTeacher, RecordedTeacher
@@ -43,32 +44,6 @@ class Task(Section):
         if len(set(folded)) < len(folded):
             raise ValueError("two choices are the same but for case or blanks")
         return self
-
-
-class Serve(Section):
-    """How a student answers over HTTP."""
-
-    port: int = Field(default=8000, ge=0, le=65535)
-    """Port on this machine; 0 takes a free one."""
-    replicas: int = Field(default=1, ge=1)
-    """Student replicas."""
-    device: Device = Device()
-    """What one replica runs on."""
-    max_batch_size: int = Field(default=32, ge=1)
-    """Requests that share one forward pass at most."""
-    batch_wait_ms: float = Field(default=2.0, ge=0)
-    """Milliseconds that a request waits for others to join its batch."""
-
-
-class Compare(Section):
-    """Teacher and student on the same requests, over the same HTTP path."""
-
-    requests: int = Field(default=200, ge=1)
-    """Evaluation rows sent to each at most, in an order fixed by the seed."""
-    concurrency: int = Field(default=8, ge=1)
-    """Requests in flight."""
-    requests_per_day: int = Field(default=100_000, ge=1)
-    """The traffic at which break-even is told in days."""
 
 
 class Budget(Section):
@@ -122,6 +97,8 @@ class TrainingRecipe(Recipe):
     """By name: the models that are trained."""
     sweep: Sweep | None = None
     """Which values of this recipe `stillhouse sweep` tries; none if absent."""
+    serve: Serve = Serve()
+    """The endpoint."""
 
     @property
     def choices(self) -> list[str]:
@@ -141,8 +118,6 @@ class StudentRecipe(TrainingRecipe):
 
     task: Task
     """What the student must learn."""
-    serve: Serve = Serve()
-    """The endpoint."""
     compare: Compare = Compare()
     """The cost comparison."""
 

@@ -1,212 +1,183 @@
-"""The HTTP face of served models: what a request may say, and what it is told."""
+"""The HTTP face of served models: the routes, and the replica that they run in."""
 
-from __future__ import annotations
-
+# FastAPI reads the annotations of routes when they are made: no `from __future__` here.
+from collections import Counter
 from collections.abc import Mapping
-from typing import Annotated, Any
+from dataclasses import dataclass
+from typing import Any
 
-from fastapi import FastAPI, HTTPException, Request
+from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
-from pydantic_core import PydanticCustomError
-from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from core.errors import StillhouseError
-from core.recipe_section import Name
-from core.teacher import Usage
+from core.recipe_serving import Serve
 from serving.answers import Answer
+from serving.bodies import (
+    Body,
+    ChooseResponse,
+    ClassifyResponse,
+    Health,
+    ModelCard,
+    ModelInfo,
+    Models,
+    Problem,
+    chosen,
+    classified,
+    questions_of,
+    request_bodies,
+)
+from serving.gate import Gate, Refusal, record_of
+from serving.models import Model, ServedModel
+from serving.replica import RemoteModel
+from serving.shares import Share, SharedModel
 
-MAX_CHARACTERS = 8000
-"""Of one text: more than any student reads, and little enough for a teacher's prompt."""
+DEPLOYMENT = "front"
+"""Name of the front among an application's deployments."""
 
-MAX_TEXTS = 256
-"""In one request."""
-
-DEPLOYMENT = "_front"
-"""Name of the front among an application's deployments; no model of a recipe can have it."""
-
-IN_FLIGHT = 1024
-"""Requests that the front holds open at once; the rest wait in the proxy."""
-
-
-def _not_blank(text: str) -> str:
-    if not text.strip():
-        raise PydanticCustomError("empty_text", "the text is empty")
-    return text
-
-
-Text = Annotated[str, Field(max_length=MAX_CHARACTERS), AfterValidator(_not_blank)]
-Texts = Annotated[list[Text], Field(min_length=1, max_length=MAX_TEXTS)]
-
-
-def _kind_of_input(value: Any) -> str:
-    return "texts" if isinstance(value, list) else "text"
-
-
-class Body(BaseModel):
-    """Base of the bodies: unknown keys and silent conversions are refused."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status: {"model": Problem} for status in (400, 401, 404, 408, 413, 422, 429, 500, 503, 504)
+}
+"""What else a request may be answered with."""
 
 
-class ClassifyRequest(Body):
-    """Body of `POST /v1/classify`."""
+@dataclass(frozen=True)
+class Placed:
+    """A model with what stands beside it, and where it runs."""
 
-    model: Name
-    """One of `GET /v1/models`."""
-    input: Annotated[
-        # Told apart by hand, so that an error speaks of the one form that was sent.
-        Annotated[Text, Tag("text")] | Annotated[Texts, Tag("texts")],
-        Discriminator(_kind_of_input),
-    ]
-    """A text, or a list of texts."""
-
-
-class Result(Body):
-    """The answer to one text."""
-
-    label: str
-    """The most probable choice."""
-    probabilities: dict[str, float]
-    """Of every choice; they sum to 1."""
-
-
-class TokenUsage(Body):
-    """Tokens that the model's engine counted for a request."""
-
-    tokens_in: int
-    """Prompt tokens, cached ones included."""
-    tokens_cached: int
-    """Prompt tokens that the prefix cache answered."""
-    tokens_out: int
-    """Generated tokens."""
-
-
-class ClassifyResponse(Body):
-    """Answer of `POST /v1/classify`."""
-
-    model: str
-    """The model that answered."""
-    results: list[Result]
-    """One per text, in their order."""
-    usage: TokenUsage | None = None
-    """Absent where the model's engine does not count."""
-
-
-class Model(Body):
-    """A model that can be asked."""
-
-    id: str
-    """Its name in requests."""
-    choices: list[str]
-    """What it chooses from."""
-
-
-class Models(Body):
-    """Answer of `GET /v1/models`."""
-
-    data: list[Model]
-    """All models of this application."""
-
-
-class Problem(Body):
-    """Body of every answer that is not 200."""
-
-    detail: str
-    """What is wrong with the request."""
-
-
-def bind_front(
-    models: Mapping[str, serve.Application], choices: Mapping[str, tuple[str, ...]]
-) -> serve.Application:
-    """Lay out the deployment that hands requests on to the models' deployments.
-
-    Args:
-        models: By name, deployments with a `classify` method.
-        choices: By name, what each model chooses from.
-    """
-    deployment = serve.deployment(
-        name=DEPLOYMENT, max_ongoing_requests=IN_FLIGHT, ray_actor_options={"num_cpus": 0}
-    )
-    return deployment(serve.ingress()(Front)).bind(models, choices)
+    model: ServedModel
+    handle: DeploymentHandle | None = None
+    """Of the deployment that it has of its own; None where the front loads it."""
+    canary: DeploymentHandle | None = None
+    canary_share: float = 0.0
+    shadow: DeploymentHandle | None = None
+    shadow_share: float = 0.0
 
 
 class Front:
-    """The replica that speaks HTTP and hands texts on to the models' replicas."""
+    """The replica that speaks HTTP. A model that it loads itself is one hop nearer to callers."""
 
-    def __init__(
-        self, models: dict[str, DeploymentHandle], choices: dict[str, tuple[str, ...]]
-    ) -> None:
-        self._models = models
-        self._choices = choices
+    def __init__(self, placed: dict[str, Placed], settings: Serve) -> None:
+        self._settings = settings
+        self._models = {name: self._open(name, one) for name, one in placed.items()}
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Build the application in the replica: nothing of FastAPI has to be pickled."""
-        return build_application(self._models, self._choices)
+        return build_application(self._models, self._settings)
+
+    def statistics(self, model: str) -> dict[str, float]:
+        """What a model that was loaded here has done."""
+        return self._models[model].statistics()
+
+    def _open(self, name: str, placed: Placed) -> Model:
+        if placed.handle is None:
+            model = placed.model.load(self._settings)
+        else:
+            model = self._remote(placed, placed.handle)
+        shares = {
+            role: Share(self._remote(placed, handle), share)
+            for role, handle, share in (
+                ("canary", placed.canary, placed.canary_share),
+                ("shadow", placed.shadow, placed.shadow_share),
+            )
+            if handle is not None
+        }
+        if not shares:
+            return model
+        return SharedModel(name, model, shares.get("canary"), shares.get("shadow"))
+
+    def _remote(self, placed: Placed, handle: DeploymentHandle) -> Model:
+        told = placed.model.description
+        return RemoteModel(handle, told, self._settings.retry_after_seconds)
 
 
-def build_application(
-    models: dict[str, DeploymentHandle], choices: dict[str, tuple[str, ...]]
-) -> FastAPI:
+def build_application(models: Mapping[str, Model], settings: Serve) -> FastAPI:
     """The routes.
 
     Args:
-        models: By name, the deployments that have a `classify` method.
-        choices: By name, what each model chooses from.
+        models: By the name that requests give.
+        settings: The recipe's `serve` section.
     """
-    app = FastAPI(title="Stillhouse")
-    app.exception_handler(RequestValidationError)(_explain)
-
-    @app.post(
-        "/v1/classify",
-        response_model_exclude_none=True,
-        responses={status: {"model": Problem} for status in (404, 422, 503)},
+    app = FastAPI(
+        title="Stillhouse",
+        description="Students and their teachers: choices with probabilities.",
+        redoc_url=None,
     )
-    async def classify(request: ClassifyRequest) -> ClassifyResponse:
-        """Choose one of the model's choices for each text."""
-        if request.model not in models:
+    app.add_middleware(Gate, settings=settings)
+    app.exception_handler(RequestValidationError)(_explain)
+    requests = request_bodies(settings.limits)
+
+    async def ask(http: Request, body: Body) -> list[Answer]:
+        name: str = body.model  # type: ignore[attr-defined]  # of both bodies
+        if name not in models:
             known = ", ".join(models)
-            raise HTTPException(404, f"There is no model '{request.model}'; there are: {known}.")
-        texts = request.input if isinstance(request.input, list) else [request.input]
+            raise HTTPException(404, f"There is no model '{name}'; there are: {known}.")
+        questions = questions_of(body)
+        record = record_of(http.scope)
+        record.model, record.inputs = name, len(questions)
+        if settings.log_texts:
+            record.more["texts"] = [question.text for question in questions]
         try:
-            answers: list[Answer] = await models[request.model].classify.remote(texts)
+            answers = await models[name].answer(questions)
         except StillhouseError as error:  # the request is sound, the model's set-up is not
             raise HTTPException(503, str(error)) from error
         for number, answer in enumerate(answers):
             if answer.error:
                 raise HTTPException(422, f"Text {number}: {answer.error}.")
-        results = [_result(choices[request.model], answer) for answer in answers]
-        return ClassifyResponse(model=request.model, results=results, usage=_usage(answers))
+        record.answered_by = Counter(answer.answered_by for answer in answers)
+        return answers
 
-    @app.get("/v1/models")
+    @app.post("/v1/classify", response_model=ClassifyResponse, responses=PROBLEMS)
+    async def classify(http: Request, body: requests.classify) -> Response:  # type: ignore[name-defined]
+        """Choose one of the model's choices for each text."""
+        answers = await ask(http, body)
+        return _json(classified(body.model, answers))
+
+    @app.post("/v1/multiple-choice", response_model=ChooseResponse, responses=PROBLEMS)
+    async def multiple_choice(http: Request, body: requests.choose) -> Response:  # type: ignore[name-defined]
+        """Choose one of each question's own choices."""
+        answers = await ask(http, body)
+        return _json(chosen(body.model, answers))
+
+    @app.get("/v1/models", responses=PROBLEMS)
     async def list_models() -> Models:
         """The models that can be asked."""
-        return Models(data=[Model(id=name, choices=list(choices[name])) for name in models])
+        return Models(
+            data=[ModelInfo.of(name, model.description) for name, model in models.items()]
+        )
+
+    @app.get("/v1/models/{name}", responses=PROBLEMS)
+    async def show_model(name: str) -> ModelCard:
+        """One model, with its card."""
+        if name not in models:
+            raise HTTPException(404, f"There is no model '{name}'; there are: {', '.join(models)}.")
+        return ModelCard.of(name, models[name].description)
 
     @app.get("/healthz")
-    async def healthz() -> dict[str, str]:
+    async def healthz() -> Health:
         """Whether this process answers."""
-        return {"status": "ok"}
+        return Health(status="ok")
+
+    @app.get("/readyz")
+    async def readyz() -> Health:
+        """Whether requests would be answered: a replica takes none before its models are loaded.
+
+        A model that has scaled to zero counts as ready, and is not started by this.
+        """
+        return Health(status="ok")
+
+    @app.exception_handler(Refusal)
+    async def refuse(_: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, Refusal)
+        return JSONResponse({"detail": error.detail}, error.status, error.headers)
 
     return app
 
 
-def _result(choices: tuple[str, ...], answer: Answer) -> Result:
-    best = max(range(len(choices)), key=answer.probabilities.__getitem__)
-    return Result(
-        label=choices[best],
-        probabilities=dict(zip(choices, answer.probabilities, strict=True)),
-    )
-
-
-def _usage(answers: list[Answer]) -> TokenUsage | None:
-    counted = [answer.usage for answer in answers if answer.usage is not None]
-    if not counted:
-        return None
-    total = sum(counted, Usage())
-    return TokenUsage(**{name: getattr(total, name) for name in TokenUsage.model_fields})
+def _json(body: Body) -> Response:
+    """An answer that pydantic has written itself: FastAPI would check it a second time."""
+    return Response(body.model_dump_json(exclude_none=True), media_type="application/json")
 
 
 async def _explain(_: Request, error: Exception) -> JSONResponse:

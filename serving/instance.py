@@ -13,24 +13,28 @@ from ray.serve.context import _get_global_client
 from ray.serve.schema import LoggingConfig
 
 from core.errors import UseError
-
-HOST = "127.0.0.1"
+from core.recipe_serving import Serve
+from serving.tracing import tracing_config
 
 
 def quiet_logging(logs: Path | None) -> LoggingConfig:
-    """Serve's logs go to files, without a line per request.
+    """Serve's logs go to files, as JSON.
 
     Args:
         logs: Folder for the files, or None for Ray's own session folder.
     """
-    return LoggingConfig(enable_access_log=False, logs_dir=str(logs.absolute()) if logs else None)
+    return LoggingConfig(
+        encoding="JSON",
+        enable_access_log=False,  # the gate writes a line of its own
+        logs_dir=str(logs.absolute()) if logs else None,
+    )
 
 
-def start_serve(port: int, logs: Path | None) -> str:
+def start_serve(settings: Serve, logs: Path | None) -> str:
     """Start Serve where it does not run yet.
 
     Args:
-        port: Where it listens; 0 takes a free port, or the one where Serve listens already.
+        settings: Its port 0 takes a free one, or the one where Serve listens already.
         logs: Folder for the logs of controller and proxy.
 
     Returns:
@@ -43,17 +47,27 @@ def start_serve(port: int, logs: Path | None) -> str:
     # Serve tells the address of a running instance nowhere else.
     running = _get_global_client(raise_if_no_controller_running=False)
     if running is None:
-        port = free_port(port)
-        serve.start(http_options={"host": HOST, "port": port}, logging_config=quiet_logging(logs))
-        return f"http://{HOST}:{port}"
+        port = free_port(settings.host, settings.port)
+        serve.start(
+            http_options={"host": settings.host, "port": port},
+            logging_config=quiet_logging(logs),
+            tracing_config=tracing_config(settings.tracing),
+        )
+        return _url(settings.host, port)
     options = running.http_config
-    if port not in (0, options.port):
+    if settings.port not in (0, options.port):
         raise UseError(
             "serve.port",
-            f"Ray Serve listens on port {options.port} of this cluster already, not on {port}.",
+            f"Ray Serve listens on port {options.port} of this cluster already, "
+            f"not on {settings.port}.",
             f"Set serve.port to {options.port} or to 0.",
         )
-    return f"http://{options.host}:{options.port}"
+    return _url(options.host, options.port)
+
+
+def _url(host: str, port: int) -> str:
+    """Where a caller on this machine asks."""
+    return f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"  # noqa: S104, told apart
 
 
 def _join_ray_log() -> None:
@@ -67,7 +81,7 @@ def _join_ray_log() -> None:
     logger.propagate = True
 
 
-def free_port(port: int) -> int:
+def free_port(host: str, port: int) -> int:
     """A port of this machine that nothing listens on: the one asked for, or any where it is 0.
 
     Raises:
@@ -76,7 +90,7 @@ def free_port(port: int) -> int:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((HOST, port))
+            probe.bind((host, port))
         except OSError:
             raise UseError(
                 "serve.port",
@@ -86,9 +100,9 @@ def free_port(port: int) -> int:
         return int(probe.getsockname()[1])
 
 
-def replica_processes(application: str, deployment: str) -> list[int]:
-    """Process ids of a deployment's replicas."""
-    return _processes(f"SERVE_REPLICA::{application}#{deployment}#")
+def replica_processes(application: str) -> list[int]:
+    """Process ids of an application's replicas."""
+    return _processes(f"SERVE_REPLICA::{application}#")
 
 
 def proxy_processes() -> list[int]:

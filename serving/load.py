@@ -40,9 +40,9 @@ class LoadResult:
     """One per text, in their order."""
     wall_seconds: float
     model_cpu_seconds: float
-    """Processor time of the model's replicas and of its engine."""
+    """Processor time of the model's replicas, in which HTTP ends, and of its engine."""
     path_cpu_seconds: float
-    """Processor time of what every request passes: the HTTP proxy and the front."""
+    """Processor time of what all requests pass: the HTTP proxy."""
 
     @property
     def cpu_seconds(self) -> float:
@@ -61,7 +61,7 @@ def send(
     """Ask a model about texts, one text a request, as fast as `concurrency` in flight allow.
 
     Args:
-        endpoint: Where the model is served, on this machine.
+        endpoint: Where the model alone is served, on this machine.
         model: Its name there.
         texts: In the order in which they are sent.
         concurrency: Requests in flight; a new one is sent when one is answered.
@@ -78,7 +78,7 @@ async def _send(
     concurrency: int,
     warm_up: Sequence[str],
 ) -> LoadResult:
-    own = endpoint.processes(model)
+    own = endpoint.processes()
     shared = endpoint.shared_processes()
     timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
     connector = aiohttp.TCPConnector(limit=concurrency)

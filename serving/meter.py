@@ -65,7 +65,7 @@ class CompareMeter:
     def _student_entry(self) -> Entry:
         """The replicas are held throughout: useful in their own turns, idle in the teacher's."""
         serve = self._context.recipe.student_recipe.serve
-        devices = serve.device.count * serve.replicas
+        devices = serve.device.count * max(1, serve.scale.min)
         held = time.monotonic() - self._began
         startup = held if self._startup is None else self._startup
         useful = sum(turn.wall_seconds for turn in self._student_turns)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import pyarrow as pa
 
 from core.errors import UseError, WorkError
-from core.models import model_folder
+from core.recipe_serving import Serve
 from core.rows import PREDICTION, REJECTED
 from core.stage import Progress, StageContext, StageResult
 from core.teacher import Engine
@@ -30,7 +31,7 @@ Row = dict[str, Any]
 
 
 def compare(context: StageContext) -> StageResult:
-    """Stage: both models in one application, the same rows to both, and what came back.
+    """Stage: both models behind one proxy, the same rows to both, and what came back.
 
     Settings: `student` and `teacher`, names in the recipe; `requests`, rows to ask at most;
     `concurrency`, requests in flight; `seed` of the rows' order; `teacher_prompt`, a
@@ -47,31 +48,47 @@ def compare(context: StageContext) -> StageResult:
         context.inputs["evaluation"].read().to_pylist(), settings["requests"], settings["seed"]
     )
     student = encoder_student(
-        model_folder(context.inputs["student"].folder.child("student").location),
-        recipe.task.choices,
+        context.inputs["student"].folder.child("student").location, recipe.task.choices
     )
     engine = context.engine(settings["teacher"])
     prompt: ChoicePrompt = settings["teacher_prompt"]
     teacher = PromptedTeacher(
         engine, prompt.prompt, prompt.labels, prompt.offsets, tuple(recipe.task.choices)
     )
-    with CompareMeter(context, engine, settings["student"]) as meter:
-        endpoint = deploy(
-            {"teacher": teacher, "student": student},
-            # The recipe's own port may be in use by an endpoint that stays.
-            recipe.serve.model_copy(update={"port": 0}),
-            name=f"compare-{recipe.name}",
-            logs=context.logs / "serve",
-        )
-        try:
-            meter.ready()
-            results = _measure(context, endpoint, meter, engine=engine, rows=rows, others=others)
-        finally:
-            endpoint.close()
+    with CompareMeter(context, engine, settings["student"]) as meter, ExitStack() as served:
+        endpoints = {}
+        for role, model in (("teacher", teacher), ("student", student)):
+            endpoints[role] = deploy(
+                {role: model},
+                measured_settings(recipe.serve),
+                name=f"compare-{recipe.name}-{role}",
+                logs=context.logs / "serve",
+            )
+            served.callback(endpoints[role].close)
+        meter.ready()
+        results = _measure(context, endpoints, meter, engine=engine, rows=rows, others=others)
     facts, predictions = _evaluate(context, engine, results, rows)
     table = pa.Table.from_pylist(predictions, schema=PREDICTION)
     context.stage.commit_shard(SHARD, table, REJECTED.empty_table())
     return StageResult([SHARD], table.num_rows, facts=facts)
+
+
+def measured_settings(settings: Serve) -> Serve:
+    """A recipe's section `serve`, as far as it says what a request costs.
+
+    Its port may be in use by an endpoint that stays, and its keys are for callers. The number of
+    replicas is fixed, so that figures are of one state.
+    """
+    return settings.model_copy(
+        update={
+            "host": "127.0.0.1",
+            "port": 0,
+            "replicas": max(1, settings.scale.min),
+            "api_keys": None,
+            "tracing": None,
+            "log_texts": False,
+        }
+    )
 
 
 def choose_rows(rows: Sequence[Row], requests: int, seed: int) -> tuple[list[Row], list[Row]]:
@@ -121,7 +138,7 @@ def prediction_rows(rows: Sequence[Row], replies: Sequence[Reply], model: str) -
 
 def _measure(
     context: StageContext,
-    endpoint: Endpoint,
+    endpoints: Mapping[str, Endpoint],
     meter: CompareMeter,
     *,
     engine: Engine,
@@ -137,7 +154,9 @@ def _measure(
         for role, results in turns.items():
             # Users' prompts are new to an engine; these rows were scored on it before.
             engine.forget_prompts()
-            result = send(endpoint, role, questions, concurrency=concurrency, warm_up=warm_up)
+            result = send(
+                endpoints[role], role, questions, concurrency=concurrency, warm_up=warm_up
+            )
             if not answered(result.replies):
                 raise WorkError(
                     f"{role} {context.settings[role]}",
@@ -158,7 +177,7 @@ def _evaluate(
     serve = context.recipe.student_recipe.serve
     held = {
         "teacher": (engine.device, engine.replicas),
-        "student": (serve.device, serve.replicas),
+        "student": (serve.device, measured_settings(serve).scale.max),
     }
     models = {"teacher": engine.model, "student": context.settings["student"]}
     facts: dict[str, Any] = {"concurrency": context.settings["concurrency"], "turns": TURNS}

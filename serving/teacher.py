@@ -8,14 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from ray import serve
-
-from core.recipe import Serve
+from core.recipe_serving import Serve
 from core.teacher import Engine
-from serving.answers import Answer
-
-IN_FLIGHT = 256
-"""Requests that the teacher's front holds open at once; its engine queues what it cannot run."""
+from serving.answers import Answer, Question
+from serving.models import Description
 
 
 class ChoicePrompt(Protocol):
@@ -46,38 +42,43 @@ class PromptedTeacher:
     choices: tuple[str, ...]
     """What it chooses from, in the order of the labels."""
 
-    def bind(self, name: str, settings: Serve) -> serve.Application:  # noqa: ARG002
-        """Lay out the deployment that asks the engine; the engine holds the cores, not this."""
-        deployment = serve.deployment(
-            name=name, max_ongoing_requests=IN_FLIGHT, ray_actor_options={"num_cpus": 0}
-        )
-        return deployment(TeacherFront).bind(self.engine, self.prompt, self.labels, self.offsets)
+    holds_device = False
+
+    @property
+    def description(self) -> Description:
+        """What is told of it."""
+        return Description("teacher", "causal", self.choices, runs_on=self.engine.model)
+
+    def load(self, settings: Serve) -> LoadedTeacher:  # noqa: ARG002, the engine has its own
+        """The teacher in a replica; the engine runs already."""
+        return LoadedTeacher(self)
 
 
-class TeacherFront:
-    """The replica: renders the prompt, asks the engine, calibrates its scores."""
+class LoadedTeacher:
+    """Renders the prompt, asks the engine, calibrates its scores."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        prompt: Callable[[str], str],
-        labels: list[str],
-        offsets: list[float],
-    ) -> None:
-        self._engine = engine
-        self._prompt = prompt
-        self._labels = labels
-        self._offsets = offsets
+    def __init__(self, teacher: PromptedTeacher) -> None:
+        self.description = teacher.description
+        self._teacher = teacher
 
-    async def classify(self, texts: list[str]) -> list[Answer]:
-        """Answer texts, all of them in the engine at once."""
-        return await asyncio.gather(*(self._answer(text) for text in texts))
+    async def answer(self, questions: Sequence[Question]) -> list[Answer]:
+        """Answer questions, all of them in the engine at once."""
+        return await asyncio.gather(*(self._answer(question) for question in questions))
 
-    async def _answer(self, text: str) -> Answer:
-        scores = await self._engine.score_labels(self._prompt(text), self._labels)
+    def statistics(self) -> dict[str, float]:
+        """Of the engine."""
+        return self._teacher.engine.statistics()
+
+    async def _answer(self, question: Question) -> Answer:
+        teacher = self._teacher
+        if question.choices is not None:
+            return Answer((), [], error="this model has choices of its own: ask /v1/classify")
+        prompt = teacher.prompt(question.text)
+        scores = await teacher.engine.score_labels(prompt, teacher.labels)
         if scores.error:
-            return Answer([], scores.usage, scores.error)
-        return Answer(choice_probabilities(scores.logprobs, self._offsets), scores.usage)
+            return Answer((), [], scores.usage, scores.error)
+        found = choice_probabilities(scores.logprobs, teacher.offsets)
+        return Answer(teacher.choices, found, scores.usage)
 
 
 def choice_probabilities(logprobs: Sequence[float], offsets: Sequence[float]) -> list[float]:

@@ -261,16 +261,78 @@ def export(
 @app.command()
 def serve(
     folder: RunFolder,
+    *,
     student: Annotated[
         str | None, typer.Option(help="Which student. [default: the recipe's first]")
     ] = None,
     port: Annotated[int | None, typer.Option(help="Port, instead of the recipe's.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            help="Of the application; a running one of this name is replaced without a failed "
+            "request. [default: the student's]"
+        ),
+    ] = None,
+    canary: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RUN", help="Another run, whose student answers a share.", show_default=False
+        ),
+    ] = None,
+    canary_share: Annotated[
+        float, typer.Option(min=0.0001, max=1, help="Share of the requests for the canary.")
+    ] = 0.05,
+    shadow: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RUN",
+            help="Another run, whose student hears a share and is compared.",
+            show_default=False,
+        ),
+    ] = None,
+    shadow_share: Annotated[
+        float, typer.Option(min=0.0001, max=1, help="Share of the requests for the shadow.")
+    ] = 1.0,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Leave the endpoint on the cluster at RAY_ADDRESS.")
+    ] = False,
 ) -> None:
     """Serve a run's student over HTTP until interrupted."""
-    from stillhouse.endpoint import serve_run
+    from stillhouse.endpoint import Beside, serve_run
     from stillhouse.workflow import open_run
 
-    serve_run(open_run(folder), student, port)
+    serve_run(
+        open_run(folder),
+        student,
+        port,
+        name=name,
+        canary=Beside(canary, canary_share) if canary else None,
+        shadow=Beside(shadow, shadow_share) if shadow else None,
+        stay=not detach,
+    )
+
+
+@app.command()
+def key(
+    name: Annotated[str, typer.Argument(help="Who will use the key.", show_default=False)],
+    file: Annotated[
+        Path, typer.Option(help="The file of hashes that serve.api_keys names.")
+    ] = Path("api-keys.yaml"),
+    requests_per_minute: Annotated[
+        int | None, typer.Option(min=1, help="How often it may ask.", show_default=False)
+    ] = None,
+    revoke: Annotated[
+        bool, typer.Option("--revoke", help="Accept the key of this name no longer.")
+    ] = False,
+) -> None:
+    """Make an API key: it is printed once, and the file keeps its hash."""
+    from stillhouse.key_file import add_key, revoke_key
+
+    if revoke:
+        revoke_key(file, name)
+        typer.echo(f"{file}: the key of {name} is revoked.")
+    else:
+        typer.echo(add_key(file, name, requests_per_minute))
 
 
 @app.command()

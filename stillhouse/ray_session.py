@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from core.recipe import Recipe
+from serving.proxy import proxy_environment
 
 LOGICAL_CPUS = 8
 """Ray's count of this machine's cores where it has fewer.
@@ -37,6 +38,8 @@ def ray_session(recipe: Recipe, logs: Path, warn: Callable[[str], None]) -> Iter
         # A local cluster listens on every interface of the machine: whoever reaches its ports must
         # not be able to submit work. A shared cluster brings its own setting.
         os.environ.setdefault("RAY_AUTH_MODE", "token")
+        for name, value in proxy_environment().items():
+            os.environ.setdefault(name, value)
     import ray
 
     address = os.environ.get("RAY_ADDRESS", "local")

@@ -441,7 +441,7 @@ def trained_student(run: Run, student: str | None) -> tuple[str, StageFolder]:
     Raises:
         UseError: There is no such student, or it is not trained yet.
     """
-    students = recipe_of(run).student_recipe.students
+    students = recipe_of(run).training_recipe.students
     name = student or next(iter(students))
     if name not in students:
         raise UseError(

@@ -11,6 +11,10 @@ import pytest
 os.environ["RAY_AUTH_MODE"] = "disabled"
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+from serving.proxy import proxy_environment
+
+os.environ.update(proxy_environment())  # as `stillhouse.ray_session` does
+
 from tests.tiny_models import make_encoder, make_seq2seq, make_teacher
 
 

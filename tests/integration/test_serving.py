@@ -16,8 +16,9 @@ from ray import serve
 from core.errors import UseError, WorkError
 from core.identity import content_id
 from core.ledger import Ledger
-from core.recipe import LoadedRecipe, Serve, StudentRecipe
+from core.recipe import LoadedRecipe, StudentRecipe
 from core.recipe_section import Device
+from core.recipe_serving import Serve
 from core.rows import PREDICTION, REJECTED, TASK
 from core.run import Folder, Manifest, Run
 from core.stage import StageContext
@@ -27,10 +28,9 @@ from serving.encoder import encoder_student
 from serving.instance import start_serve
 from serving.load import send
 from serving.stage import compare
-from serving.stand import serve_student
 from serving.teacher import PromptedTeacher
+from tests.students import CHOICES, make_classifier
 
-CHOICES = ["business", "health", "politics", "sports", "technology"]
 LABELS = [f" {choice}" for choice in CHOICES]
 OFFSETS = [-6.0, -6.5, -5.5, -6.2, -5.9]
 HEADLINES = [
@@ -139,22 +139,7 @@ def cluster():
 
 @pytest.fixture(scope="module")
 def student_folder(tiny_encoder, tmp_path_factory):
-    import torch
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-    folder = tmp_path_factory.mktemp("student") / "student"
-    torch.manual_seed(1)  # of the head
-    model = AutoModelForSequenceClassification.from_pretrained(
-        tiny_encoder,
-        id2label=dict(enumerate(CHOICES)),
-        label2id={c: i for i, c in enumerate(CHOICES)},
-    )
-    with torch.no_grad():  # so that texts differ in their answers, and a wrong order shows
-        for weights in model.parameters():
-            weights.mul_(15 if weights.dim() == 2 else 1)
-    model.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(tiny_encoder).save_pretrained(folder)
-    return folder
+    return make_classifier(tiny_encoder, tmp_path_factory.mktemp("student") / "student")
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +152,7 @@ def endpoint(cluster, pool, student_folder):
     prompt = Prompt().prompt
     running = deploy(
         {
-            "minilm": encoder_student(student_folder, CHOICES),
+            "minilm": encoder_student(str(student_folder), CHOICES),
             "gemma": PromptedTeacher(pool, prompt, LABELS, OFFSETS, tuple(CHOICES)),
             "misled": PromptedTeacher(
                 pool, prompt, [f"{label}, perhaps" for label in LABELS], OFFSETS, tuple(CHOICES)
@@ -221,10 +206,23 @@ def direct_teacher(folder, texts):
 
 def test_lists_its_models_and_is_healthy(endpoint):
     models = httpx.get(f"{endpoint.url}/v1/models").json()["data"]
-    assert models == [{"id": name, "choices": CHOICES} for name in ("minilm", "gemma", "misled")]
-    assert httpx.get(f"{endpoint.url}/healthz").json() == {"status": "ok"}
+    assert [model["id"] for model in models] == ["minilm", "gemma", "misled"]
+    assert [model["role"] for model in models] == ["student", "teacher", "teacher"]
+    assert all(model["choices"] == CHOICES for model in models)
+    card = httpx.get(f"{endpoint.url}/v1/models/minilm").json()
+    assert card == models[0] | {"card": "# A tiny one\n"}
+    assert card["runs_on"] == "cpu-core, torch"
+    assert card["max_tokens"] == 128
+    assert len(card["revision"]) == 64
+    assert httpx.get(f"{endpoint.url}/v1/models/gpt").status_code == 404
+    for probe in ("healthz", "readyz"):
+        assert httpx.get(f"{endpoint.url}/{probe}").json() == {"status": "ok"}
     paths = httpx.get(f"{endpoint.url}/openapi.json").json()["paths"]
-    assert set(paths) == {"/v1/classify", "/v1/models", "/healthz"}
+    assert set(paths) == {
+        *("/v1/classify", "/v1/multiple-choice", "/v1/models", "/v1/models/{name}"),
+        *("/healthz", "/readyz"),
+    }
+    assert httpx.get(f"{endpoint.url}/docs").status_code == 200
 
 
 @pytest.mark.parametrize("model", ["minilm", "gemma"])
@@ -274,7 +272,7 @@ def test_tells_tokens_where_the_engine_counts_them(endpoint, tiny_teacher):
 
 
 def test_requests_share_forward_passes(endpoint):
-    replica = serve.get_deployment_handle("minilm", "desk")
+    front = serve.get_deployment_handle("front", "desk")
 
     async def together(requests):
         body = {"model": "minilm", "input": HEADLINES[0]}
@@ -286,17 +284,17 @@ def test_requests_share_forward_passes(endpoint):
 
             return await asyncio.gather(*(one() for _ in range(requests)))
 
-    before = replica.statistics.remote().result()
+    before = front.statistics.remote("minilm").result()
     assert set(asyncio.run(together(160))) == {200}
-    after = replica.statistics.remote().result()
-    rows = after["rows"] - before["rows"]
+    after = front.statistics.remote("minilm").result()
+    rows = after["sequences"] - before["sequences"]
     forwards = after["forwards"] - before["forwards"]
     assert rows == 160
     assert forwards <= 80  # at least two a pass, the first and the last included
     # A list joins up to the batch's limit, and no further.
     ask(endpoint, "minilm", HEADLINES * 8)
-    last = replica.statistics.remote().result()
-    assert last["rows"] - after["rows"] == 40
+    last = front.statistics.remote("minilm").result()
+    assert last["sequences"] - after["sequences"] == 40
     assert last["forwards"] - after["forwards"] == 3
 
 
@@ -379,37 +377,39 @@ def test_two_applications_share_a_port_and_nothing_reaches_the_terminal(
     endpoint, student_folder, capfd
 ):
     logs = student_folder.parent / "logs"
-    second = serve_student("other", student_folder, CHOICES, Serve(port=0), prefix="/", logs=logs)
+    student = encoder_student(str(student_folder), CHOICES)
+    second = deploy({"other": student}, Serve(port=0), name="other", prefix="/", logs=logs)
     assert second.url == endpoint.url.removesuffix("/desk")
     assert ask(second, "other", HEADLINES) == ask(endpoint, "minilm", HEADLINES) | {
         "model": "other"
     }
-    assert not set(second.processes("other")) & set(endpoint.processes("minilm"))
+    assert not set(second.processes()) & set(endpoint.processes())
     second.close()
     assert httpx.post(f"{second.url}/v1/classify", json=GOOD).status_code == 404
     ask(endpoint, "minilm", HEADLINES)
     assert capfd.readouterr() == ("", "")
     written = [file.read_text() for file in logs.iterdir()]
     assert written
-    assert not any("/v1/classify" in text for text in written)
+    assert any('"route": "/v1/classify"' in text for text in written)
+    assert not any("Senate" in text for text in written), "a text stands in the log"
 
 
 def test_another_port_than_that_of_the_running_serve_is_refused(endpoint):
     with pytest.raises(UseError, match="listens on port"):
-        start_serve(1, None)
+        start_serve(Serve(port=1), None)
 
 
 def test_a_folder_that_does_not_fit_is_refused_before_anything_starts(student_folder, tmp_path):
     with pytest.raises(UseError, match="no encoder student"):
-        encoder_student(tmp_path, CHOICES)
+        encoder_student(str(tmp_path), CHOICES)
     with pytest.raises(UseError, match="chooses from"):
-        encoder_student(student_folder, ["yes", "no"])
+        encoder_student(str(student_folder), ["yes", "no"])
 
 
 def test_a_student_that_does_not_load_is_an_error(endpoint, student_folder, tmp_path):
     (tmp_path / "config.json").write_bytes((student_folder / "config.json").read_bytes())
     with pytest.raises(WorkError, match="no file named model"):
-        serve_student("broken", tmp_path, CHOICES, Serve(port=0))
+        deploy({"broken": encoder_student(str(tmp_path))}, Serve(port=0), name="broken")
     assert "broken" not in serve.status().applications
 
 
@@ -436,10 +436,9 @@ def test_load_measures_the_processor_time_of_the_model_and_of_the_shared_path(en
 
 
 def test_engine_time_belongs_to_the_teacher(endpoint, pool):
-    assert set(pool.processes()) < set(endpoint.processes("gemma"))
-    assert not set(pool.processes()) & set(endpoint.processes("minilm"))
-    assert len(endpoint.processes("minilm")) == 1
-    assert len(endpoint.shared_processes()) == 2
+    assert set(pool.processes()) < set(endpoint.processes())
+    assert len(endpoint.processes()) == 2
+    assert len(endpoint.shared_processes()) == 1
 
 
 def make_context(tmp_path, pool, student_folder, **settings):
@@ -506,7 +505,7 @@ def test_compare_stage_from_end_to_end(tmp_path, pool, student_folder, tiny_teac
     before = pool.statistics()
     pool.accounted = before | {"startup": 0.0}
     result = compare(context)
-    assert "compare-desk" not in serve.status().applications
+    assert set(serve.status().applications) == {"desk"}
 
     table = context.stage.rows.read_table(f"{result.shards[0]}.parquet")
     assert table.schema == PREDICTION
@@ -572,5 +571,5 @@ def test_compare_says_why_a_model_is_silent(tmp_path, pool, student_folder):
     context, *_ = make_context(tmp_path, pool, student_folder, teacher_prompt=misled, requests=4)
     with pytest.raises(WorkError, match="it is not one token"):
         compare(context)
-    assert "compare-desk" not in serve.status().applications
+    assert set(serve.status().applications) == {"desk"}
     assert not context.stage.committed_shards()

@@ -8,8 +8,10 @@ import sys
 import pytest
 
 from core.errors import UseError
-from serving.instance import HOST, free_port
+from serving.instance import free_port
 from serving.processor_time import cpu_seconds
+
+HOST = "127.0.0.1"
 
 BURN = """
 import sys, time
@@ -65,7 +67,7 @@ def test_a_taken_port_is_refused_and_zero_finds_a_free_one():
         taken.bind((HOST, 0))
         taken.listen()
         with pytest.raises(UseError, match=r"port \d+ of this machine is taken"):
-            free_port(taken.getsockname()[1])
-        found = free_port(0)
+            free_port(HOST, taken.getsockname()[1])
+        found = free_port(HOST, 0)
         assert found not in (0, taken.getsockname()[1])
-        assert free_port(found) == found
+        assert free_port(HOST, found) == found
