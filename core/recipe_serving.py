@@ -141,12 +141,24 @@ class Serve(Section):
         return self
 
 
+MEASURED = {"replicas", "device", "backend", "max_batch_size", "max_batch_tokens"}
+MEASURED |= {"batch_wait_ms", "max_ongoing", "log_requests"}
+"""What of the section decides the figures of a comparison."""
+
+
 class Compare(Section):
     """Teacher and student on the same requests, over the same HTTP path."""
 
     requests: int = Field(default=200, ge=1)
     """Evaluation rows sent to each at most, in an order fixed by the seed."""
     concurrency: int = Field(default=8, ge=1)
-    """Requests in flight."""
+    """Requests in flight in the closed loop, which tells what each can do."""
+    rates: list[Annotated[float, Field(gt=0)]] | None = Field(default=None, min_length=1)
+    """Requests a second of the open loops, which send whether or not there are answers. If absent,
+    a quarter, a half, three quarters and nine tenths of what each model did in the closed loop."""
+    seconds_per_rate: float = Field(default=10, gt=0)
+    """How long requests arrive at each rate; there are 20 of them at least."""
+    objective_ms: float = Field(default=1000, gt=0)
+    """Latency that 95% of the requests have to stay under, milliseconds."""
     requests_per_day: int = Field(default=100_000, ge=1)
     """The traffic at which break-even is told in days."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -158,9 +158,18 @@ class Requests:
     """Of `POST /v1/multiple-choice`."""
 
 
-def request_bodies(limits: RequestLimits) -> Requests:
-    """The bodies of requests, so that the OpenAPI page tells the limits."""
-    text = Annotated[str, Field(max_length=limits.characters), AfterValidator(_not_blank)]
+def request_bodies(limits: RequestLimits, models: Sequence[str]) -> Requests:
+    """The bodies of requests, so that the OpenAPI page tells the limits and the models.
+
+    Args:
+        limits: Of the endpoint.
+        models: Their names; another is not found, which is no fault of the body.
+    """
+    text = Annotated[
+        str,
+        Field(max_length=limits.characters, json_schema_extra={"pattern": r"\S"}),
+        AfterValidator(_not_blank),
+    ]
     question = create_model(
         "Question",
         __base__=Body,
@@ -187,7 +196,13 @@ def request_bodies(limits: RequestLimits) -> Requests:
             name,
             __base__=Body,
             __doc__=doc,
-            model=Annotated[Name, Field(description="One of `GET /v1/models`.")],
+            model=Annotated[
+                Name,
+                Field(
+                    description="One of `GET /v1/models`.",
+                    json_schema_extra={"enum": list(models)},
+                ),
+            ],
             input=Annotated[either, Field(description=f"A {what}, or a list of {what}s.")],
         )
 

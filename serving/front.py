@@ -106,7 +106,7 @@ def build_application(models: Mapping[str, Model], settings: Serve) -> FastAPI:
     )
     app.add_middleware(Gate, settings=settings)
     app.exception_handler(RequestValidationError)(_explain)
-    requests = request_bodies(settings.limits)
+    requests = request_bodies(settings.limits, list(models))
 
     async def ask(http: Request, body: Body) -> list[Answer]:
         name: str = body.model  # type: ignore[attr-defined]  # of both bodies

@@ -1,140 +1,203 @@
-"""The same requests to a served model, a fixed number in flight, with what they took."""
+"""The same requests to a served model, as they come or as fast as it can, with what they took."""
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+import subprocess
+import sys
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from types import TracebackType
 from typing import Any
 
-import aiohttp
-
+from core.errors import UseError, WorkError
 from core.teacher import Usage
 from serving.application import Endpoint
 from serving.processor_time import cpu_seconds
 
-TIMEOUT_SECONDS = 120.0
-"""After which a request counts as an error."""
+
+@dataclass(frozen=True)
+class Request:
+    """What is sent to an endpoint."""
+
+    route: str
+    """Such as `/v1/classify`."""
+    body: dict[str, Any]
+    """JSON."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """Some requests, and how they arrive."""
+
+    url: str
+    """Of the endpoint; the routes come after it."""
+    requests: list[Request]
+    """In the order in which they are sent."""
+    rate: float | None = None
+    """Requests a second of a Poisson process that does not wait for answers (an open loop); None
+    sends one when another is answered (a closed loop)."""
+    concurrency: int | None = None
+    """Requests in flight at most: of a closed loop all of the time."""
+    objective_ms: float = 1000.0
+    """Latency that a good answer stays under."""
+    seed: int = 0
+    """Of the arrivals."""
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What came back for one text."""
+    """What came back for one request."""
 
     latency_seconds: float
-    label: str = ""
-    probabilities: dict[str, float] | None = None
-    """By choice; None after an error."""
-    usage: Usage | None = None
-    """Tokens, where the model's engine counts them."""
+    """0 after an error."""
+    answer: dict[str, Any] | None = None
+    """The JSON of the answer; None after an error."""
     error: str = ""
     """Status and body of the answer, or what broke the connection."""
+
+    @property
+    def usage(self) -> Usage | None:
+        """Tokens, where the model counts them, in our words or in OpenAI's."""
+        told = (self.answer or {}).get("usage")
+        if not told:
+            return None
+        if "tokens_in" in told:
+            return Usage(requests=1, **told)
+        cached = (told.get("prompt_tokens_details") or {}).get("cached_tokens")
+        return Usage(1, told["prompt_tokens"], cached or 0, told.get("completion_tokens") or 0)
 
 
 @dataclass(frozen=True)
 class LoadResult:
-    """One run of requests against one model."""
+    """What came of one load."""
 
     replies: list[Reply]
-    """One per text, in their order."""
+    """One per request, in their order."""
     wall_seconds: float
     model_cpu_seconds: float
     """Processor time of the model's replicas, in which HTTP ends, and of its engine."""
     path_cpu_seconds: float
     """Processor time of what all requests pass: the HTTP proxy."""
+    rate: float | None = None
+    """Requests a second that were sent; None in a closed loop."""
+    latency_ms: dict[str, float] | None = None
+    """Percentiles as the load generator tells them: `p50`, `p90`, `p95`, `p99`, `mean`; None where
+    none was answered, or of several loads together."""
+    good_per_second: float = 0.0
+    """Answers a second within the latency objective."""
 
     @property
     def cpu_seconds(self) -> float:
         """Processor time of all that it takes to answer."""
         return self.model_cpu_seconds + self.path_cpu_seconds
 
+    @property
+    def answered(self) -> list[Reply]:
+        """The replies that are no errors."""
+        return [reply for reply in self.replies if not reply.error]
 
-def send(
-    endpoint: Endpoint,
-    model: str,
-    texts: Sequence[str],
-    *,
-    concurrency: int,
-    warm_up: Sequence[str],
-) -> LoadResult:
-    """Ask a model about texts, one text a request, as fast as `concurrency` in flight allow.
+
+class LoadGenerator:
+    """The process that sends requests; it is slow to start, and serves many loads."""
+
+    def __init__(self, log: Path) -> None:
+        """Start it.
+
+        Args:
+            log: File for what it says.
+        """
+        log.parent.mkdir(parents=True, exist_ok=True)
+        self._log = log
+        with log.open("a") as stream:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "serving.load_process"],
+                cwd=Path(__file__).parent.parent,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stream,
+                text=True,
+            )
+        self._ready = False
+
+    def __enter__(self) -> LoadGenerator:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._process.terminate()
+        self._process.wait()
+
+    def send(self, endpoint: Endpoint, load: Load) -> LoadResult:
+        """Send a load to an endpoint on this machine.
+
+        Raises:
+            UseError: vLLM, whose load generator this is, is not installed.
+            WorkError: The generator ended.
+        """
+        if not self._ready:  # while it starts, models can be loaded
+            self._line()
+            self._ready = True
+        own, shared = endpoint.processes(), endpoint.shared_processes()
+        own_before, shared_before = cpu_seconds(own), cpu_seconds(shared)
+        assert self._process.stdin is not None, "it was asked for"
+        self._process.stdin.write(json.dumps(asdict(load)) + "\n")
+        self._process.stdin.flush()
+        found = self._line()
+        result = load_result(found, load)
+        return replace(
+            result,
+            model_cpu_seconds=cpu_seconds(own) - own_before,
+            path_cpu_seconds=cpu_seconds(shared) - shared_before,
+        )
+
+    def _line(self) -> dict[str, Any]:
+        assert self._process.stdout is not None, "it was asked for"
+        line = self._process.stdout.readline()
+        if line:
+            found: dict[str, Any] = json.loads(line)
+            return found
+        said = self._log.read_text(errors="replace").strip().splitlines()
+        last = said[-1] if said else "nothing"
+        if "No module named 'vllm" in last:
+            raise UseError(
+                "the comparison",
+                "it needs vLLM, which sends the requests (`vllm bench serve`).",
+                "Install the extra: pip install -e '.[cpu]' or '.[gpu]'.",
+            )
+        raise WorkError(
+            "the load generator", f"it ended; it said last: {last}.", f"See {self._log}."
+        )
+
+
+def load_result(found: dict[str, Any], load: Load) -> LoadResult:
+    """What the generator tells, without processor times.
 
     Args:
-        endpoint: Where the model alone is served, on this machine.
-        model: Its name there.
-        texts: In the order in which they are sent.
-        concurrency: Requests in flight; a new one is sent when one is answered.
-        warm_up: Texts that are sent before and not counted; others than `texts`, or the teacher's
-            prefix cache would know their prompts. What all prompts begin with is cached by them.
+        found: The result of vLLM's `benchmark`.
+        load: That was sent.
     """
-    return asyncio.run(_send(endpoint, model, texts, concurrency, warm_up))
-
-
-async def _send(
-    endpoint: Endpoint,
-    model: str,
-    texts: Sequence[str],
-    concurrency: int,
-    warm_up: Sequence[str],
-) -> LoadResult:
-    own = endpoint.processes()
-    shared = endpoint.shared_processes()
-    timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
-    connector = aiohttp.TCPConnector(limit=concurrency)
-    async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
-        ask = _Asker(session, f"{endpoint.url}/v1/classify", model)
-        await _closed_loop(ask, warm_up, concurrency)
-        own_before, shared_before = cpu_seconds(own), cpu_seconds(shared)
-        began = time.perf_counter()
-        replies = await _closed_loop(ask, texts, concurrency)
-        wall = time.perf_counter() - began
+    replies = [
+        Reply(0.0, error=error) if error else Reply(latency, json.loads(text))
+        for latency, text, error in zip(
+            found["ttfts"], found["generated_texts"], found["errors"], strict=True
+        )
+    ]
+    percentiles = {
+        name.removesuffix("_e2el_ms"): value
+        for name, value in found.items()
+        if name.endswith("_e2el_ms") and name.startswith(("p", "mean"))
+    }
     return LoadResult(
-        replies, wall, cpu_seconds(own) - own_before, cpu_seconds(shared) - shared_before
-    )
-
-
-async def _closed_loop(ask: _Asker, texts: Sequence[str], concurrency: int) -> list[Reply]:
-    replies: dict[int, Reply] = {}
-    waiting = enumerate(texts)
-
-    async def work() -> None:
-        for number, text in waiting:  # shared: each worker takes the next text
-            replies[number] = await ask(text)
-
-    await asyncio.gather(*(work() for _ in range(concurrency)))
-    return [replies[number] for number in range(len(texts))]
-
-
-class _Asker:
-    """Sends one text and times the answer."""
-
-    def __init__(self, session: aiohttp.ClientSession, url: str, model: str) -> None:
-        self._session = session
-        self._url = url
-        self._model = model
-
-    async def __call__(self, text: str) -> Reply:
-        began = time.perf_counter()
-        body = {"model": self._model, "input": text}
-        try:
-            async with self._session.post(self._url, json=body) as response:
-                content = await response.read()
-                latency = time.perf_counter() - began
-                if response.status != 200:
-                    error = f"{response.status} {content.decode(errors='replace')}"
-                    return Reply(latency, error=error)
-                return _reply(latency, await response.json())
-        except (aiohttp.ClientError, TimeoutError) as error:
-            return Reply(time.perf_counter() - began, error=f"{type(error).__name__}: {error}")
-
-
-def _reply(latency: float, answer: dict[str, Any]) -> Reply:
-    result = answer["results"][0]
-    usage = answer.get("usage")
-    return Reply(
-        latency,
-        result["label"],
-        result["probabilities"],
-        Usage(requests=1, **usage) if usage else None,
+        replies,
+        found["duration"],
+        0.0,
+        0.0,
+        load.rate,
+        percentiles if found["completed"] else None,
+        found["request_goodput"] or 0.0,
     )

@@ -11,7 +11,6 @@ from core.engine_entry import engine_entry
 from core.ledger import Entry
 from core.stage import StageContext
 from core.teacher import Engine
-from serving.figures import answered
 from serving.load import LoadResult
 
 
@@ -64,7 +63,7 @@ class CompareMeter:
 
     def _student_entry(self) -> Entry:
         """The replicas are held throughout: useful in their own turns, idle in the teacher's."""
-        serve = self._context.recipe.student_recipe.serve
+        serve = self._context.recipe.training_recipe.serve
         devices = serve.device.count * max(1, serve.scale.min)
         held = time.monotonic() - self._began
         startup = held if self._startup is None else self._startup
@@ -84,4 +83,4 @@ class CompareMeter:
 
 
 def _rows(turns: list[LoadResult]) -> int:
-    return sum(len(answered(turn.replies)) for turn in turns)
+    return sum(len(turn.answered) for turn in turns)

@@ -5,69 +5,89 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
 from core.errors import UseError, WorkError
-from core.recipe_serving import Serve
+from core.recipe_serving import Compare, Serve
 from core.rows import PREDICTION, REJECTED
 from core.stage import Progress, StageContext, StageResult
 from core.teacher import Engine
 from serving.application import Endpoint, deploy
-from serving.encoder import encoder_student
-from serving.figures import answered, figures, merge
-from serving.load import LoadResult, Reply, send
+from serving.compared import Compared, Row
+from serving.figures import figures, merge, rate_figures
+from serving.load import Load, LoadGenerator, LoadResult
 from serving.meter import CompareMeter
-from serving.teacher import ChoicePrompt, PromptedTeacher
 
 TURNS = 4
 """Of each model, one after the other, so that a noisy minute of the machine hits both alike."""
 
+SHARES = (0.25, 0.5, 0.75, 0.9)
+"""Of what a model answers in the closed loop: the rates of its open loops, where none are given."""
+
+LEAST_ARRIVALS = 20
+"""Requests of an open loop at least: fewer tell nothing of a percentile."""
+
 SHARD = "answers"
 """Key of the one shard that the stage commits."""
 
-Row = dict[str, Any]
+ROLES = ("teacher", "student")
 
 
-def compare(context: StageContext) -> StageResult:
-    """Stage: both models behind one proxy, the same rows to both, and what came back.
+@dataclass(frozen=True)
+class Sides:
+    """The two that are compared, with the rows that both are asked about."""
 
-    Settings: `student` and `teacher`, names in the recipe; `requests`, rows to ask at most;
-    `concurrency`, requests in flight; `seed` of the rows' order; `teacher_prompt`, a
-    `serving.teacher.ChoicePrompt`.
-    Inputs: `student`, whose folder holds the model in `student/`; `evaluation`, task rows.
+    compared: Mapping[str, Compared]
+    """By role: `teacher` and `student`."""
+    rows: Sequence[Row]
+    """Task rows, in the order in which they are asked."""
+    others: Sequence[Row]
+    """To warm up with."""
+
+
+def compare(
+    context: StageContext, compared: Mapping[str, Compared], rows: Sequence[Row]
+) -> StageResult:
+    """The part of a comparison that is the same in every method.
+
+    Args:
+        context: Of the stage, with the settings `teacher` and `student`, names in the recipe;
+            `compare`, a `core.recipe_serving.Compare` as a dictionary; `seed` of the rows' order
+            and of the arrivals.
+        compared: By role.
+        rows: Task rows; those with an answer are asked.
 
     Raises:
-        UseError: The student's choices are not the task's, or no evaluation row has an answer.
+        UseError: No row has an answer.
         WorkError: A model does not load, or answers no request of a turn.
     """
-    settings = context.settings
-    recipe = context.recipe.student_recipe
-    rows, others = choose_rows(
-        context.inputs["evaluation"].read().to_pylist(), settings["requests"], settings["seed"]
-    )
-    student = encoder_student(
-        context.inputs["student"].folder.child("student").location, recipe.task.choices
-    )
-    engine = context.engine(settings["teacher"])
-    prompt: ChoicePrompt = settings["teacher_prompt"]
-    teacher = PromptedTeacher(
-        engine, prompt.prompt, prompt.labels, prompt.offsets, tuple(recipe.task.choices)
-    )
-    with CompareMeter(context, engine, settings["student"]) as meter, ExitStack() as served:
+    settings = Compare.model_validate(context.settings["compare"])
+    asked, others = choose_rows(rows, settings.requests, context.settings["seed"])
+    sides = Sides(compared, asked, others)
+    teacher = context.engine(context.settings["teacher"])
+    serve = measured_settings(context.recipe.training_recipe.serve)
+    with (
+        CompareMeter(context, teacher, context.settings["student"]) as meter,
+        LoadGenerator(context.logs / "load.log") as generator,
+        ExitStack() as served,
+    ):
         endpoints = {}
-        for role, model in (("teacher", teacher), ("student", student)):
+        for role in ROLES:
             endpoints[role] = deploy(
-                {role: model},
-                measured_settings(recipe.serve),
-                name=f"compare-{recipe.name}-{role}",
+                {role: compared[role].served},
+                serve,
+                name=f"compare-{context.recipe.recipe.name}-{role}",
                 logs=context.logs / "serve",
             )
             served.callback(endpoints[role].close)
         meter.ready()
-        results = _measure(context, endpoints, meter, engine=engine, rows=rows, others=others)
-    facts, predictions = _evaluate(context, engine, results, rows)
+        measuring = Measuring(context, settings, sides, endpoints, generator, teacher, meter)
+        closed = measuring.closed_loop()
+        open_ = measuring.open_loops(closed)
+    facts, predictions = _evaluate(sides, closed, open_, settings)
     table = pa.Table.from_pylist(predictions, schema=PREDICTION)
     context.stage.commit_shard(SHARD, table, REJECTED.empty_table())
     return StageResult([SHARD], table.num_rows, facts=facts)
@@ -77,13 +97,15 @@ def measured_settings(settings: Serve) -> Serve:
     """A recipe's section `serve`, as far as it says what a request costs.
 
     Its port may be in use by an endpoint that stays, and its keys are for callers. The number of
-    replicas is fixed, so that figures are of one state.
+    replicas is fixed, so that figures are of one state; nothing is turned away.
     """
     return settings.model_copy(
         update={
             "host": "127.0.0.1",
             "port": 0,
             "replicas": max(1, settings.scale.min),
+            "max_queued": 100_000,
+            "timeout_seconds": 600.0,
             "api_keys": None,
             "tracing": None,
             "log_texts": False,
@@ -105,7 +127,7 @@ def choose_rows(rows: Sequence[Row], requests: int, seed: int) -> tuple[list[Row
         raise UseError(
             "the evaluation rows",
             "none of them has an answer to compare with.",
-            "Label some rows of task.evaluation.",
+            "Label some rows of the evaluation file.",
         )
     random.Random(seed).shuffle(labelled)  # noqa: S311, an order and no secret
     return labelled[:requests], labelled[requests:] or labelled
@@ -118,77 +140,129 @@ def split(rows: Sequence[Row], parts: int) -> Iterator[Sequence[Row]]:
         yield rows[len(rows) * part // parts : len(rows) * (part + 1) // parts]
 
 
-def prediction_rows(rows: Sequence[Row], replies: Sequence[Reply], model: str) -> list[Row]:
-    """Rows of `core.rows.PREDICTION` from the requests that were answered."""
-    return [
-        {
-            "id": row["id"],
-            "model": model,
-            "question": row["question"],
-            "choices": row["choices"],
-            "answer": row["answer"],
-            "predicted": row["choices"].index(reply.label),
-            "probabilities": [reply.probabilities[choice] for choice in row["choices"]],
-            "difficulty": row["difficulty"],
-        }
-        for row, reply in zip(rows, replies, strict=True)
-        if reply.probabilities is not None
-    ]
+@dataclass(frozen=True)
+class Measuring:
+    """The loads of a comparison."""
 
+    context: StageContext
+    settings: Compare
+    sides: Sides
+    endpoints: Mapping[str, Endpoint]
+    generator: LoadGenerator
+    teacher: Engine
+    meter: CompareMeter
 
-def _measure(
-    context: StageContext,
-    endpoints: Mapping[str, Endpoint],
-    meter: CompareMeter,
-    *,
-    engine: Engine,
-    rows: Sequence[Row],
-    others: Sequence[Row],
-) -> dict[str, LoadResult]:
-    """Send both models the same rows, in turns."""
-    concurrency = context.settings["concurrency"]
-    warm_up = [row["question"] for row in others[:concurrency]]
-    turns: dict[str, list[LoadResult]] = {"teacher": [], "student": []}
-    for part in split(rows, TURNS):
-        questions = [row["question"] for row in part]
-        for role, results in turns.items():
-            # Users' prompts are new to an engine; these rows were scored on it before.
-            engine.forget_prompts()
-            result = send(
-                endpoints[role], role, questions, concurrency=concurrency, warm_up=warm_up
+    def closed_loop(self) -> dict[str, LoadResult]:
+        """Both models on all rows, in turns, a fixed number in flight: what each can do."""
+        turns: dict[str, list[LoadResult]] = {role: [] for role in ROLES}
+        done = 0
+        for part in split(self.sides.rows, TURNS):
+            for role in ROLES:
+                self._warm_up(role)
+                result = self._send(role, part, concurrency=self.settings.concurrency)
+                turns[role].append(result)
+                done += len(part)
+                self._show(done)
+            self.meter.turn(turns["teacher"][-1], turns["student"][-1])
+        return {role: merge(results) for role, results in turns.items()}
+
+    def open_loops(self, closed: Mapping[str, LoadResult]) -> dict[str, list[LoadResult]]:
+        """Both models at several rates, whether or not they keep up."""
+        found: dict[str, list[LoadResult]] = {role: [] for role in ROLES}
+        rates = {role: self._rates(closed[role]) for role in ROLES}
+        done = 2 * len(self.sides.rows)
+        for number in range(len(rates["teacher"])):
+            for role in ROLES:
+                rate = rates[role][number]
+                wanted = max(LEAST_ARRIVALS, round(rate * self.settings.seconds_per_rate))
+                self._warm_up(role)
+                result = self._send(role, self._repeated(wanted), rate=rate)
+                found[role].append(result)
+                done += wanted
+                self._show(done)
+            self.meter.turn(found["teacher"][-1], found["student"][-1])
+        return found
+
+    def _rates(self, closed: LoadResult) -> list[float]:
+        if self.settings.rates is not None:
+            return self.settings.rates
+        most = len(closed.answered) / closed.wall_seconds
+        return [share * most for share in SHARES]
+
+    def _repeated(self, wanted: int) -> list[Row]:
+        """So many rows: the first, and again from the begin where there are not enough."""
+        rows = self.sides.rows
+        return [rows[number % len(rows)] for number in range(wanted)]
+
+    def _warm_up(self, role: str) -> None:
+        """Ask about other rows, so that what all prompts begin with is cached, and nothing else."""
+        # Users' prompts are new to an engine; these rows were scored on it before.
+        self.teacher.forget_prompts()
+        rows = self.sides.others[: self.settings.concurrency]
+        self._send(role, rows, concurrency=self.settings.concurrency)
+
+    def _send(
+        self,
+        role: str,
+        rows: Sequence[Row],
+        *,
+        rate: float | None = None,
+        concurrency: int | None = None,
+    ) -> LoadResult:
+        compared, endpoint = self.sides.compared[role], self.endpoints[role]
+        load = Load(
+            endpoint.url,
+            [compared.request(row) for row in rows],
+            rate=rate,
+            concurrency=concurrency,
+            objective_ms=self.settings.objective_ms,
+            seed=self.context.settings["seed"],
+        )
+        result = self.generator.send(endpoint, load)
+        if not result.answered:
+            raise WorkError(
+                f"{role} {compared.name}",
+                f"it answered no request; the first said: {result.replies[0].error}.",
+                f"Serve's logs are in {self.context.logs / 'serve'}.",
             )
-            if not answered(result.replies):
-                raise WorkError(
-                    f"{role} {context.settings[role]}",
-                    f"it answered no request; the first said: {result.replies[0].error}.",
-                    f"Serve's logs are in {context.logs / 'serve'}.",
-                )
-            results.append(result)
-            done = sum(len(turn.replies) for results in turns.values() for turn in results)
-            context.show(Progress(done, 2 * len(rows), "requests"))
-        meter.turn(turns["teacher"][-1], turns["student"][-1])
-    return {role: merge(results) for role, results in turns.items()}
+        return result
+
+    def _show(self, done: int) -> None:
+        # How many the open loops will be is known only after the closed one.
+        self.context.show(Progress(done, max(done, 2 * len(self.sides.rows)), "requests"))
 
 
 def _evaluate(
-    context: StageContext, engine: Engine, results: dict[str, LoadResult], rows: Sequence[Row]
+    sides: Sides,
+    closed: Mapping[str, LoadResult],
+    open_: Mapping[str, Sequence[LoadResult]],
+    settings: Compare,
 ) -> tuple[dict[str, Any], list[Row]]:
     """The figures of both models, and their predictions."""
-    serve = context.recipe.student_recipe.serve
-    held = {
-        "teacher": (engine.device, engine.replicas),
-        "student": (serve.device, measured_settings(serve).scale.max),
+    facts: dict[str, Any] = {
+        "concurrency": settings.concurrency,
+        "turns": TURNS,
+        "objective_ms": settings.objective_ms,
     }
-    models = {"teacher": engine.model, "student": context.settings["student"]}
-    facts: dict[str, Any] = {"concurrency": context.settings["concurrency"], "turns": TURNS}
     predictions: list[Row] = []
-    for role, result in results.items():
-        predicted = prediction_rows(rows, result.replies, context.settings[role])
-        correct = sum(row["predicted"] == row["answer"] for row in predicted)
+    for role, result in closed.items():
+        compared = sides.compared[role]
+        predicted = [
+            compared.prediction(row, reply)
+            for row, reply in zip(sides.rows, result.replies, strict=True)
+            if not reply.error
+        ]
         facts[role] = {
-            "name": context.settings[role],
-            "model": models[role],
-            **figures(result, *held[role], correct),
+            "name": compared.name,
+            "model": compared.model,
+            **figures(
+                result,
+                [rate_figures(one) for one in open_[role]],
+                compared.device,
+                compared.replicas,
+                correct=sum(row["predicted"] == row["answer"] for row in predicted),
+                objective_ms=settings.objective_ms,
+            ),
         }
         predictions += predicted
     facts["cpu_ratio"] = (

@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from core.recipe_serving import Serve
-from core.teacher import Engine
+from core.teacher import Engine, LabelScores
 from serving.answers import Answer, Question
 from serving.models import Description
 
 
-class ChoicePrompt(Protocol):
+class ChoiceScorer(Protocol):
     """How a teacher is asked to choose; travels to the replica."""
 
-    labels: list[str]
-    """The single-token label of each choice, in the order of the task's choices."""
-    offsets: list[float]
-    """Per label, subtracted from its log-probability (calibration); zeros for raw scores."""
+    @property
+    def choices(self) -> Sequence[str]:
+        """What it chooses from."""
+        ...
 
-    def prompt(self, question: str) -> str:
-        """The text after which the labels are scored."""
+    @property
+    def offsets(self) -> Sequence[float]:
+        """Per choice, subtracted from its log-probability (calibration); zeros for raw scores."""
+        ...
+
+    async def score(self, engine: Engine, question: str) -> LabelScores:
+        """Log-probabilities of the choices, by all the prompts that it takes."""
         ...
 
 
@@ -33,21 +38,15 @@ class PromptedTeacher:
 
     engine: Engine
     """Runs already; any object that can be pickled."""
-    prompt: Callable[[str], str]
-    """Renders a question; the labels are scored after it."""
-    labels: list[str]
-    """The single-token label of each choice."""
-    offsets: list[float]
-    """Per label, subtracted from its log-probability; zeros for raw scores."""
-    choices: tuple[str, ...]
-    """What it chooses from, in the order of the labels."""
+    scorer: ChoiceScorer
 
     holds_device = False
 
     @property
     def description(self) -> Description:
         """What is told of it."""
-        return Description("teacher", "causal", self.choices, runs_on=self.engine.model)
+        choices = tuple(self.scorer.choices)
+        return Description("teacher", "causal", choices, runs_on=self.engine.model)
 
     def load(self, settings: Serve) -> LoadedTeacher:  # noqa: ARG002, the engine has its own
         """The teacher in a replica; the engine runs already."""
@@ -55,11 +54,12 @@ class PromptedTeacher:
 
 
 class LoadedTeacher:
-    """Renders the prompt, asks the engine, calibrates its scores."""
+    """Has the engine score the choices, and calibrates its scores."""
 
     def __init__(self, teacher: PromptedTeacher) -> None:
         self.description = teacher.description
         self._teacher = teacher
+        self._choices = tuple(teacher.scorer.choices)
 
     async def answer(self, questions: Sequence[Question]) -> list[Answer]:
         """Answer questions, all of them in the engine at once."""
@@ -70,15 +70,14 @@ class LoadedTeacher:
         return self._teacher.engine.statistics()
 
     async def _answer(self, question: Question) -> Answer:
-        teacher = self._teacher
         if question.choices is not None:
             return Answer((), [], error="this model has choices of its own: ask /v1/classify")
-        prompt = teacher.prompt(question.text)
-        scores = await teacher.engine.score_labels(prompt, teacher.labels)
+        scorer = self._teacher.scorer
+        scores = await scorer.score(self._teacher.engine, question.text)
         if scores.error:
             return Answer((), [], scores.usage, scores.error)
-        found = choice_probabilities(scores.logprobs, teacher.offsets)
-        return Answer(teacher.choices, found, scores.usage)
+        found = choice_probabilities(scores.logprobs, scorer.offsets)
+        return Answer(self._choices, found, scores.usage)
 
 
 def choice_probabilities(logprobs: Sequence[float], offsets: Sequence[float]) -> list[float]:

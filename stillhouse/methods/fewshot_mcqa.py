@@ -7,7 +7,6 @@ examples ─ write ──────┐
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -15,6 +14,7 @@ from pydantic import Field, model_validator
 from core.recipe import LoadedRecipe, StudentRecipe
 from core.recipe_curation import Curate
 from core.recipe_section import Name, Section
+from core.recipe_serving import MEASURED
 from core.recipe_teachers import RecordedTeacher
 from core.stage import StageContext, StageResult
 from pipelines.permutations import LETTERS, most_permutations
@@ -267,10 +267,11 @@ def stages(loaded: LoadedRecipe) -> list[Stage]:
                     "held": recipe.teachers[score.teacher].model_dump(
                         include={"device", "replicas", "environment", "base_url"}
                     ),
-                    **({"permutations": 1} if letters else {}),
+                    "orders": score.orders,
+                    **({"permutations": score.permutations} if letters else {}),
                     "seed": recipe.seed,
-                    "serve": recipe.serve.model_dump(exclude={"port"}),
-                    **recipe.compare.model_dump(exclude={"requests_per_day"}),
+                    "serve": recipe.serve.model_dump(include=MEASURED),
+                    "compare": recipe.compare.model_dump(exclude={"requests_per_day"}),
                 },
                 inputs={
                     "student": f"train-{name}",
@@ -288,9 +289,20 @@ def stages(loaded: LoadedRecipe) -> list[Stage]:
 def compare(context: StageContext) -> StageResult:
     """Stage: teacher and student over HTTP; the teacher is asked as it was when it scored."""
     import serving.stage
-    from pipelines.teacher_prompt import fewshot_choice_prompt
+    from pipelines.teacher_scorer import fewshot_choice_scorer
+    from serving.compared import Chooser, student_chooser
+    from serving.teacher import PromptedTeacher
 
-    prompt = fewshot_choice_prompt(context)
+    name = context.settings["teacher"]
+    engine = context.engine(name)
+    teacher = PromptedTeacher(engine, fewshot_choice_scorer(context))
     return serving.stage.compare(
-        replace(context, settings={**context.settings, "teacher_prompt": prompt})
+        context,
+        {
+            "teacher": Chooser(
+                name, engine.model, teacher, engine.device, engine.replicas, "teacher"
+            ),
+            "student": student_chooser(context),
+        },
+        context.inputs["evaluation"].read().to_pylist(),
     )

@@ -29,7 +29,7 @@ from pipelines.label_prompts import LabelPrompt, LabelPrompts
 from pipelines.row_work import Rejection
 from pipelines.scoring import content_free_offsets, score, score_question
 from pipelines.shards import Lane, run_shards
-from pipelines.teacher_prompt import fewshot_choice_prompt
+from pipelines.teacher_scorer import fewshot_choice_scorer
 from pipelines.writing import read_json_item, write_items
 from stillhouse.methods.fewshot_mcqa import FewshotMcqaRecipe
 from tests.fuzzed_rows import LARGE, SMALL
@@ -287,20 +287,24 @@ def test_the_stage_scores_letters_and_calibrates_them(context_of, examples, engi
         differences = [a - b for a, b in zip(row["logprobs"], row["calibrated"], strict=True)]
         assert differences == pytest.approx(result.facts["offsets"], abs=1e-4)
 
-    # Over HTTP the teacher is asked once, with the choices as they stand in the task.
+    # Over HTTP the teacher is asked as it scored: by as many prompts, with the same outcome.
     predicted = context_of("predicted").stage
     accuracy = {"tiny raw": 0.1, "tiny calibrated": 0.2}
     predicted.commit(Manifest("predicted", "f", {}, [], 0, {}, {"accuracy": accuracy}))
-    settings = {"teacher": "tiny", "permutations": 1}
-    asked = fewshot_choice_prompt(
+    settings = {"teacher": "tiny", "orders": 1, "permutations": 5}
+    scorer = fewshot_choice_scorer(
         context_of("compare", settings, {"examples": examples, "predicted": predicted})
     )
-    assert asked.prompt("Who?").endswith(
-        "Headline: Who?\nA. business\nB. health\nC. politics\nD. sports\nE. technology\nNews desk:"
-    )
-    assert asked.labels == [" A", " B", " C", " D", " E"]
-    prompts = LabelPrompts(prompts_for(context.recipe.recipe.task, examples), 1, 1)
-    assert asked.offsets == pytest.approx(content_free_offsets(prompts, engine, CHOICES), abs=1e-4)
+
+    async def ask():
+        scores = await scorer.score(engine, found[0]["question"])
+        await engine.disconnect()
+        return scores
+
+    asked = asyncio.run(ask())
+    assert asked.usage.requests == 5
+    assert asked.logprobs == pytest.approx(found[0]["logprobs"], abs=1e-4)
+    assert scorer.offsets == pytest.approx(result.facts["offsets"], abs=1e-4)
 
 
 def test_examples_that_do_not_fit_the_teacher_are_told(context_of, engine):

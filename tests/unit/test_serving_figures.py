@@ -7,33 +7,45 @@ import pytest
 from core.errors import UseError
 from core.recipe_section import Device
 from core.teacher import Usage
-from serving.figures import device_seconds_per_thousand, figures, latency_ms, merge, tokens
-from serving.load import LoadResult, Reply
-from serving.stage import choose_rows, prediction_rows, split
+from serving.compared import Chooser
+from serving.figures import (
+    at_objective,
+    device_seconds_per_thousand,
+    figures,
+    latency_ms,
+    merge,
+    rate_figures,
+    tokens,
+)
+from serving.load import Load, LoadResult, Reply, Request, load_result
+from serving.models import Description
+from serving.stage import choose_rows, split
 from serving.teacher import choice_probabilities
 
 CORE = Device()
 TWO_GPUS = Device(kind="h100", cpus=8, gpus=2)
+ANSWER = {"results": [{"label": "yes", "probabilities": {"yes": 0.75, "no": 0.25}}]}
 
 
-def reply(milliseconds, **more):
-    return Reply(milliseconds / 1000, "yes", {"yes": 0.75, "no": 0.25}, **more)
+def reply(milliseconds, **usage):
+    told = {"usage": usage} if usage else {}
+    return Reply(milliseconds / 1000, ANSWER | told)
 
 
-FAILED = Reply(9.0, error="500 Internal Server Error")
+FAILED = Reply(0.0, error="500 Internal Server Error")
 
 
 def test_percentiles_and_mean_of_the_answered_requests():
     # 1 to 101 ms: the percentiles fall on replies.
     replies = [reply(milliseconds) for milliseconds in range(101, 0, -1)]
     assert latency_ms([*replies, FAILED]) == pytest.approx(
-        {"p50": 51, "p90": 91, "p99": 100, "mean": 51}
+        {"p50": 51, "p90": 91, "p95": 96, "p99": 100, "mean": 51}
     )
 
 
 def test_a_percentile_between_two_replies_is_interpolated():
     found = latency_ms([reply(10), reply(20)])
-    assert found == pytest.approx({"p50": 15, "p90": 19, "p99": 19.9, "mean": 15})
+    assert found == pytest.approx({"p50": 15, "p90": 19, "p95": 19.5, "p99": 19.9, "mean": 15})
 
 
 def test_turns_add_up_in_their_order():
@@ -44,29 +56,96 @@ def test_turns_add_up_in_their_order():
 
 def test_tokens_are_unknown_where_nobody_counts_them():
     assert tokens([reply(1)]) is None
-    counted = [reply(1, usage=Usage(1, 100, 80, 1)), reply(1, usage=Usage(1, 120, 80, 1))]
+    counted = [
+        reply(1, tokens_in=100, tokens_cached=80, tokens_out=1),
+        # In OpenAI's words.
+        reply(
+            1,
+            prompt_tokens=120,
+            completion_tokens=1,
+            total_tokens=121,
+            prompt_tokens_details={"cached_tokens": 80},
+        ),
+    ]
     assert tokens([*counted, FAILED]) == Usage(2, 220, 160, 2)
 
 
-def test_device_seconds_are_processor_time_on_cores_and_wall_time_on_gpus():
+def test_device_seconds_are_processor_time_on_cores():
     result = LoadResult(
         [reply(1)] * 4 + [FAILED], wall_seconds=3, model_cpu_seconds=1.5, path_cpu_seconds=0.5
     )
-    assert device_seconds_per_thousand(result, CORE, replicas=2) == 500
-    # Two replicas of two GPUs for 3 s, and 4 answers.
-    assert device_seconds_per_thousand(result, TWO_GPUS, replicas=2) == 3000
+    assert device_seconds_per_thousand(result, CORE, 2, sustained=None) == 500
+    assert device_seconds_per_thousand(result, CORE, 2, sustained=1.0) == 500
+
+
+def test_device_seconds_of_a_gpu_are_those_that_the_objective_leaves_it_for():
+    result = LoadResult([reply(1)] * 4 + [FAILED], 3, 1.5, 0.5)
+    # Two replicas of two GPUs; at 0.8 requests a second they take 1,250 s for a thousand.
+    assert device_seconds_per_thousand(result, TWO_GPUS, 2, sustained=0.8) == 5000
+    # Where no rate kept the objective: 4 answers in 3 s.
+    assert device_seconds_per_thousand(result, TWO_GPUS, 2, sustained=None) == 3000
+    assert device_seconds_per_thousand(result, None, 1, sustained=1.0) == 0
+
+
+def at(rate, p95, errors=0):
+    return {"rate": rate, "errors": errors, "latency_ms": {"p95": p95}}
+
+
+@pytest.mark.parametrize(
+    ("rates", "kept"),
+    [
+        ([at(2, 90), at(1, 80), at(4, 300)], 2),
+        ([at(1, 80), at(2, 150), at(4, 90)], 1),  # one beyond a failure is luck
+        ([at(1, 80), at(2, 90, errors=1)], 1),
+        ([at(1, 101)], None),
+        ([at(1, 100)], 1),
+        ([], None),
+    ],
+)
+def test_the_highest_rate_at_the_objective(rates, kept):
+    assert at_objective(rates, 100.0) == kept
+
+
+def test_what_the_generator_tells_becomes_a_result():
+    load = Load("http://HOST", [Request("/v1/classify", {})] * 2, rate=5.0)
+    told = {
+        "duration": 2.0,
+        "completed": 1,
+        "ttfts": [0.25, 0.5],
+        "generated_texts": ['{"results": []}', ""],
+        "errors": ["", "429 later"],
+        "mean_e2el_ms": 250.0,
+        "p95_e2el_ms": 250.0,
+        "request_goodput": 0.5,
+    }
+    result = load_result(told, load)
+    assert result.replies == [Reply(0.25, {"results": []}), Reply(0.0, error="429 later")]
+    assert result.latency_ms == {"mean": 250.0, "p95": 250.0}
+    assert rate_figures(result) == {
+        "rate": 5.0,
+        "requests": 2,
+        "errors": 1,
+        "answered_per_second": 0.5,
+        "good_per_second": 0.5,
+        "latency_ms": {"mean": 250.0, "p95": 250.0},
+        "cpu_seconds_per_thousand": 0.0,
+    }
+    assert load_result(told | {"completed": 0}, load).latency_ms is None
 
 
 def test_figures_of_a_model():
-    usage = Usage(1, 100, 60, 1)
-    result = LoadResult([reply(10, usage=usage)] * 4 + [FAILED], 2.0, 0.4, 0.1)
-    assert figures(result, CORE, replicas=1, correct=3) == {
+    counted = {"tokens_in": 100, "tokens_cached": 60, "tokens_out": 1}
+    result = LoadResult([reply(10, **counted)] * 4 + [FAILED], 2.0, 0.4, 0.1)
+    rates = [at(1.0, 50)]
+    assert figures(result, rates, CORE, 1, correct=3, objective_ms=100) == {
         "requests": 5,
         "errors": 1,
         "device": "cpu-core",
         "devices": 1,
-        "latency_ms": pytest.approx({"p50": 10, "p90": 10, "p99": 10, "mean": 10}),
+        "latency_ms": pytest.approx({"p50": 10, "p90": 10, "p95": 10, "p99": 10, "mean": 10}),
         "requests_per_second": 2.0,
+        "rates": rates,
+        "sustained_per_second": 1.0,
         "cpu_seconds_per_thousand": pytest.approx(125),
         "path_cpu_seconds_per_thousand": pytest.approx(25),
         "device_seconds_per_thousand": pytest.approx(125),
@@ -130,11 +209,33 @@ def test_split_cuts_into_parts_of_nearly_equal_length(count, sizes):
     assert [row for part in parts for row in part] == rows(count)
 
 
-def test_prediction_rows_are_in_the_order_of_the_rows_choices():
-    found = prediction_rows(rows(3), [reply(1), FAILED, reply(1)], "minilm")
-    assert [row["id"] for row in found] == ["0", "2"]
-    assert found[0] == rows(1)[0] | {
+class Described:
+    def __init__(self, choices):
+        self.description = Description("student", "encoder", choices)
+
+
+def test_a_model_with_choices_of_its_own_is_asked_for_a_class():
+    student = Chooser("minilm", "m", Described(("no", "yes")), CORE, 1, "student")
+    row = rows(2)[1]
+    assert student.request(row) == Request(
+        "/v1/classify", {"model": "student", "input": "question 1"}
+    )
+    assert student.prediction(row, reply(1)) == row | {
         "model": "minilm",
         "predicted": 1,
-        "probabilities": [0.25, 0.75],
+        "probabilities": [0.25, 0.75],  # in the order of the row's choices
     }
+
+
+def test_a_model_without_is_given_the_rows_choices():
+    student = Chooser("deberta", "m", Described(None), CORE, 1, "student")
+    row = rows(1)[0] | {"choices": ["yes", "no", "yes"]}
+    assert student.request(row).route == "/v1/multiple-choice"
+    assert student.request(row).body["input"] == {
+        "question": "question 0",
+        "choices": ["yes", "no", "yes"],
+    }
+    answer = {"results": [{"choice": "yes", "index": 2, "probabilities": [0.2, 0.3, 0.5]}]}
+    found = student.prediction(row, Reply(0.1, answer))
+    assert found["predicted"] == 0  # the same answer as the third
+    assert found["probabilities"] == [0.2, 0.3, 0.5]
