@@ -99,6 +99,8 @@ class TrainingRecipe(Recipe):
     """Which values of this recipe `stillhouse sweep` tries; none if absent."""
     serve: Serve = Serve()
     """The endpoint."""
+    compare: Compare = Compare()
+    """The cost comparison."""
 
     @property
     def choices(self) -> list[str]:
@@ -118,8 +120,6 @@ class StudentRecipe(TrainingRecipe):
 
     task: Task
     """What the student must learn."""
-    compare: Compare = Compare()
-    """The cost comparison."""
 
     @property
     def choices(self) -> list[str]:

@@ -313,6 +313,24 @@ def serve(
 
 
 @app.command()
+def compare(
+    folder: RunFolder,
+    *,
+    student: Annotated[
+        str | None, typer.Option(help="Which student. [default: the recipe's first]")
+    ] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Measure once more what is measured already.")
+    ] = False,
+) -> None:
+    """Serve a run's student and its teacher, load both, and tell when the student has paid."""
+    from stillhouse.comparison import compare_run
+    from stillhouse.workflow import open_run
+
+    compare_run(open_run(folder), student, again=again)
+
+
+@app.command()
 def key(
     name: Annotated[str, typer.Argument(help="Who will use the key.", show_default=False)],
     file: Annotated[

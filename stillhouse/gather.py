@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 from scipy.special import softmax
 
-from core.ledger import Entry, break_even, total
-from core.prices import PriceBook
+from core.ledger import Entry, total
 from core.recipe_students import ChoiceObjective
 from core.run import Run
+from stillhouse.gather_serving import compare_facts, economics, servings
 from stillhouse.gather_sweep import sweep_of
 from stillhouse.report import data as report
-from stillhouse.run_reader import Row, RunReader, device_prices, provenance, samples
-from stillhouse.stages import Stage
+from stillhouse.run_reader import Row, RunReader, provenance, samples
 
 WRITE, SELECT = "pipelines.writing:write_items", "pipelines.selection:select"
 SCORE, CLEAN = "pipelines.scoring:score", "pipelines.curation:curate"
@@ -34,17 +33,6 @@ class StudentReader(RunReader):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.student = self.student or next(iter(self.loaded.student_recipe.students))
-
-    def ancestors(self, stage: str) -> set[str]:
-        """A stage and all that it was made from."""
-        by_name = {s.name: s for s in self.layout}
-        found: set[str] = set()
-        open_ = [stage]
-        while open_:
-            name = open_.pop()
-            found.add(name)
-            open_ += [*by_name[name].inputs.values(), *by_name[name].growing.values()]
-        return found
 
 
 def gather(run: Run) -> report.ReportData:
@@ -78,8 +66,8 @@ def gather_of(reader: StudentReader) -> report.ReportData:
         qualities=qualities,
         comparison=comparison,
         confusion=_confusion(comparison, answers, len(recipe.task.choices)),
-        economics=_economics(reader),
-        servings=_servings(reader),
+        economics=economics(reader, reader.student, reader.ancestors(f"train-{reader.student}")),
+        servings=servings(reader, reader.student),
         stages=_stage_costs(reader),
         ways=_ways(reader, kept, scored),
         rejections=_rejections(reader, scored),
@@ -212,79 +200,6 @@ def _confusion(
 
 
 # Cost
-
-
-def _economics(reader: StudentReader) -> report.Economics:
-    recipe, prices = reader.loaded.student_recipe, reader.prices
-    made = reader.ancestors(f"train-{reader.student}")
-    entries = [entry for entry in reader.entries if entry.stage in made]
-    making = total(entries, prices).money if f"train-{reader.student}" in reader.finished else None
-    facts = _compare_facts(reader)
-    per_thousand = {
-        role: _per_thousand(facts[role], prices) if facts else None
-        for role in ("teacher", "student")
-    }
-    even = break_even(
-        making,
-        per_thousand["teacher"],
-        per_thousand["student"],
-        recipe.compare.requests_per_day,
-    )
-    served_on = [facts[role]["device"] for role in ("teacher", "student")] if facts else []
-    kinds = [*(entry.device for entry in entries), *served_on]
-    return report.Economics(
-        currency=prices.currency,
-        making=making,
-        teacher_per_thousand=per_thousand["teacher"],
-        student_per_thousand=per_thousand["student"],
-        requests_per_day=recipe.compare.requests_per_day,
-        break_even_requests=even.requests,
-        break_even_days=even.days,
-        prices=device_prices(kinds, prices),
-    )
-
-
-def _per_thousand(served: dict[str, Any], prices: PriceBook) -> float | None:
-    """Money for a thousand requests: of device-seconds, or of an endpoint's tokens."""
-    if served["device"]:
-        return prices.device_money(served["device"], served["device_seconds_per_thousand"])
-    spent = prices.token_money(served["model"], served["tokens_in"], served["tokens_out"])
-    answered = served["requests"] - served["errors"]
-    return None if spent is None else spent / answered * 1000
-
-
-def _compare_stage(reader: StudentReader) -> Stage | None:
-    name = f"compare-{reader.student}"
-    return next((s for s in reader.layout if s.name == name and name in reader.finished), None)
-
-
-def _compare_facts(reader: StudentReader) -> dict[str, Any] | None:
-    stage = _compare_stage(reader)
-    return reader.manifest(stage.name).facts if stage else None
-
-
-def _servings(reader: StudentReader) -> list[report.Serving]:
-    facts, stage = _compare_facts(reader), _compare_stage(reader)
-    if facts is None or stage is None:
-        return []
-    return [
-        report.Serving(
-            name=stage.settings[role],
-            role=role,
-            requests=facts[role]["requests"] - facts[role]["errors"],
-            failed=facts[role]["errors"],
-            concurrency=facts["concurrency"],
-            device=facts[role]["device"],
-            devices=facts[role]["devices"],
-            p50_ms=facts[role]["latency_ms"]["p50"],
-            p90_ms=facts[role]["latency_ms"]["p90"],
-            p99_ms=facts[role]["latency_ms"]["p99"],
-            requests_per_second=facts[role]["requests_per_second"],
-            cpu_seconds_per_thousand=facts[role]["cpu_seconds_per_thousand"],
-            path_cpu_seconds_per_thousand=facts[role]["path_cpu_seconds_per_thousand"],
-        )
-        for role in ("teacher", "student")
-    ]
 
 
 def _stage_costs(reader: StudentReader) -> list[report.StageCost]:
@@ -445,7 +360,7 @@ def _warnings(
         student = next(q for q in qualities if q.name == comparison.student)
         if student.score.total < 100:
             warnings.append(f"Only {student.score.total} evaluation rows: the intervals are wide.")
-    facts = _compare_facts(reader)
+    facts = compare_facts(reader, reader.student)
     for role in ("teacher", "student"):
         if facts and facts[role]["errors"]:
             failed = f"{facts[role]['errors']} of {facts[role]['requests']}"

@@ -82,6 +82,17 @@ class RunReader:
         rows: list[Row] = self.finished[stage].read(columns).to_pylist()
         return rows
 
+    def ancestors(self, stage: str) -> set[str]:
+        """A stage and all that it was made from."""
+        by_name = {s.name: s for s in self.layout}
+        found: set[str] = set()
+        open_ = [stage]
+        while open_:
+            name = open_.pop()
+            found.add(name)
+            open_ += [*by_name[name].inputs.values(), *by_name[name].growing.values()]
+        return found
+
 
 def samples(rows: list[Any]) -> report.Samples[Any]:
     """Rows spread evenly over the whole, so that no stage or source hides the others."""

@@ -47,8 +47,21 @@ SERVED = {
     "errors": 0,
     "device": "cpu-core",
     "devices": 1,
-    "latency_ms": {"p50": 10.0, "p90": 20.0, "p99": 30.0},
+    "latency_ms": {"p50": 10.0, "p90": 20.0, "p95": 25.0, "p99": 30.0},
     "requests_per_second": 5.0,
+    "rates": [
+        {
+            "rate": 4.0,
+            "requests": 40,
+            "errors": 0,
+            "answered_per_second": 3.9,
+            "good_per_second": 3.9,
+            "latency_ms": {"p50": 8.0, "p90": 12.0, "p95": 15.0, "p99": 18.0},
+            "cpu_seconds_per_thousand": 110.0,
+        }
+    ],
+    "sustained_per_second": 4.0,
+    "accuracy": 0.8,
     "cpu_seconds_per_thousand": 100.0,
     "path_cpu_seconds_per_thousand": 10.0,
 }
@@ -139,7 +152,22 @@ def _facts(stage: str) -> dict:
     if stage.startswith("compare-"):
         return {
             "concurrency": 8,
-            "teacher": {**SERVED, "device_seconds_per_thousand": 1000},
-            "student": {**SERVED, "device_seconds_per_thousand": 200},
+            "objective_ms": 1000.0,
+            "teacher": {
+                **SERVED,
+                "name": "large",
+                "device_seconds_per_thousand": 1000,
+                "tokens_in": 2000,
+                "tokens_cached": 1500,
+                "tokens_out": 20,
+            },
+            "student": {
+                **SERVED,
+                "name": "encoder",
+                "device_seconds_per_thousand": 200,
+                "tokens_in": None,
+                "tokens_cached": None,
+                "tokens_out": None,
+            },
         }
     return {}

@@ -116,6 +116,22 @@ class Economics:
 
 
 @dataclass(frozen=True)
+class RatePoint:
+    """Requests that arrive at a given rate."""
+
+    rate: float
+    """In a second."""
+    answered_per_second: float
+    requests: int
+    """How many arrived."""
+    failed: int
+    p50_ms: float | None
+    """Of the answered ones; None where there are none."""
+    p95_ms: float | None
+    p99_ms: float | None
+
+
+@dataclass(frozen=True)
 class Serving:
     """One model under the comparison's load over HTTP."""
 
@@ -138,7 +154,21 @@ class Serving:
     cpu_seconds_per_thousand: float | None
     """CPU time that a thousand requests took, of the HTTP path and of the model's processes."""
     path_cpu_seconds_per_thousand: float | None
-    """The HTTP path's part of it, which both models share."""
+    """The part of it that the proxy takes, which both models share."""
+    device_seconds_per_thousand: float | None = None
+    """What is priced: on a CPU the above, on a GPU what it gives at the latency objective."""
+    money_per_thousand: float | None = None
+    accuracy: float | None = None
+    """Of the answers that came over HTTP."""
+    tokens_in_per_request: float | None = None
+    """None where the model does not count, as is the next."""
+    tokens_cached_per_request: float | None = None
+    objective_ms: float | None = None
+    """Latency that 95% of the requests have to stay under."""
+    sustained_per_second: float | None = None
+    """The highest rate at which they did."""
+    rates: list[RatePoint] = field(default_factory=list)
+    """In the order of the rates."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from jinja2 import Environment
 
 from core.ledger import total
 from core.prices import PriceBook
-from stillhouse.report import figures, wording
+from stillhouse.report import figures, serving_figures, wording
 from stillhouse.report.data import Answer, ReportData, StageCost, TrainingRow
 from stillhouse.report.rendering import (
     QUESTION,
@@ -111,6 +111,7 @@ def _figures(data: ReportData) -> dict[str, Any]:
         "choices": figures.choices(student, teacher, data.choices) if student else None,
         "stages": figures.stages(data.stages),
         "latency": figures.latency(data.servings),
+        "rates": serving_figures.rates(data.servings),
         "break_even": figures.break_even(data.economics),
         "funnel": figures.funnel(data.ways),
         "balance": figures.balance(data.balance, data.choices),

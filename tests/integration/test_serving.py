@@ -224,7 +224,7 @@ def test_lists_its_models_and_is_healthy(endpoint):
     assert card == models[0] | {"card": "# A tiny one\n"}
     assert card["runs_on"] == "cpu-core, torch"
     assert card["max_tokens"] == 128
-    assert len(card["revision"]) == 64
+    assert card["revision"]
     assert httpx.get(f"{endpoint.url}/v1/models/gpt").status_code == 404
     for probe in ("healthz", "readyz"):
         assert httpx.get(f"{endpoint.url}/{probe}").json() == {"status": "ok"}

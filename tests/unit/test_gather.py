@@ -12,6 +12,7 @@ from stillhouse.gather import _balance, gather
 from stillhouse.methods import recipe_model
 from stillhouse.run_reader import SAMPLES, samples
 from stillhouse.workflow import Workflow, plan_run, prices_of
+from tests.finished_run import make_run
 from tests.unit.test_command_line import stillhouse
 from tests.unit.test_recipe_file import RECIPE
 
@@ -60,6 +61,37 @@ def test_the_price_book_of_a_run_is_the_one_that_it_was_started_with(run):
 
 def _manifest(run: Run) -> dict:
     return run.finished_stages()["write"].folder.read_json("manifest.json")
+
+
+@pytest.fixture
+def finished(tmp_path):
+    base = tmp_path / "base"
+    base.mkdir()
+    (base / "config.json").write_text("{}")
+    return make_run(tmp_path, base)
+
+
+def test_break_even_of_a_run_by_hand(finished):
+    # A device-second costs a thousandth of a euro. Writing took 1,000, scoring 2,000 and training
+    # 1,000: 4.00 euros; scoring evaluation rows is not making. A thousand requests take 1,000
+    # device-seconds of the teacher and 200 of the student: 1.00 and 0.20 euros. Each saves 0.0008
+    # euros, so 5,000 requests repay the student, a twentieth of a day's 100,000.
+    costs = gather(finished).economics
+    assert costs.making == pytest.approx(4.0)
+    assert costs.teacher_per_thousand == pytest.approx(1.0)
+    assert costs.student_per_thousand == pytest.approx(0.2)
+    assert costs.break_even_requests == pytest.approx(5000)
+    assert costs.break_even_days == pytest.approx(0.05)
+
+
+def test_a_comparison_is_told_with_its_rates(finished):
+    teacher, student = gather(finished).servings
+    assert (teacher.name, student.name) == ("large", "encoder")
+    assert teacher.tokens_in_per_request == 100
+    assert student.tokens_in_per_request is None
+    assert student.money_per_thousand == pytest.approx(0.2)
+    assert student.sustained_per_second == 4.0
+    assert [(point.rate, point.p95_ms) for point in student.rates] == [(4.0, 15.0)]
 
 
 @pytest.mark.parametrize("total", [0, 1, SAMPLES, SAMPLES + 1, 2 * SAMPLES - 1, 10 * SAMPLES + 7])
