@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 
 from core.errors import UseError
 from core.placement import Use
-from core.recipe import LoadedRecipe, Recipe, Serve, StudentRecipe, TrainingRecipe
+from core.recipe import LoadedRecipe, Recipe, StudentRecipe, TrainingRecipe
 from core.recipe_cluster import Cluster, Machine
 from core.recipe_section import GPU_MEMORY_GIB, GPUS_OF_A_MACHINE, Device
+from core.recipe_serving import Serve
 from core.recipe_students import Train
 from core.recipe_teachers import Teacher
 
@@ -122,7 +123,7 @@ def cpu_group(cluster: Cluster) -> Group:
 
 def server_group(serve: Serve, cluster: Cluster) -> Group:
     """The pods of a served student's replicas."""
-    return _group("serve", "server", serve.device, cluster, serve.replicas)
+    return _group("serve", "server", serve.device, cluster, serve.scale.max)
 
 
 def _teachers(recipe: Recipe, cluster: Cluster) -> Iterable[Group]:
