@@ -12,6 +12,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
+from core.recipe_ablation import Ablation
 from core.recipe_cluster import Cluster
 from core.recipe_section import Name, Section
 from core.recipe_serving import Compare, Serve
@@ -97,6 +98,8 @@ class TrainingRecipe(Recipe):
     """By name: the models that are trained."""
     sweep: Sweep | None = None
     """Which values of this recipe `stillhouse sweep` tries; none if absent."""
+    ablate: Ablation | None = None
+    """Which variants of this recipe `stillhouse ablate` compares; none if absent."""
     serve: Serve = Serve()
     """The endpoint."""
     compare: Compare = Compare()
@@ -108,10 +111,13 @@ class TrainingRecipe(Recipe):
         return []
 
     @model_validator(mode="after")
-    def _swept_student_is_there(self) -> Self:
-        if self.sweep is not None and self.sweep.student not in (None, *self.students):
-            known = ", ".join(self.students)
-            raise ValueError(f"sweep.student is '{self.sweep.student}', but students has: {known}")
+    def _judged_students_are_there(self) -> Self:
+        for name, section in (("sweep", self.sweep), ("ablate", self.ablate)):
+            if section is not None and section.student not in (None, *self.students):
+                known = ", ".join(self.students)
+                raise ValueError(
+                    f"{name}.student is '{section.student}', but students has: {known}"
+                )
         return self
 
 

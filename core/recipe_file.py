@@ -46,8 +46,10 @@ def load_recipe(
     profile: str | None = None,
     settings: Iterable[str] = (),
     values: Mapping[str, Any] | None = None,
+    *,
+    variant: Mapping[str, Any] | None = None,
 ) -> LoadedRecipe:
-    """Read a recipe, apply a profile, then a trial's values, then `--set` changes, and check it.
+    """Read a recipe, apply a profile, a trial's values, `--set` and a variant, and check it.
 
     Args:
         file: The YAML file.
@@ -55,6 +57,7 @@ def load_recipe(
         profile: Name of an overlay under the file's own `profiles:`.
         settings: Changes such as `students.minilm.train.epochs=3`; values are YAML.
         values: Those of a sweep's trial, by the same keys.
+        variant: What an ablation changes of all that, by the same keys.
 
     Raises:
         UseError: The first thing that is wrong, with its line, and what would be right.
@@ -73,6 +76,8 @@ def load_recipe(
         _put(document, key, value, f"sweep.space, {key} = {value!r}")
     for setting in settings:
         _set(document, setting)
+    for key, value in (variant or {}).items():
+        _put(document, key, value, f"{key} = {value!r}")
 
     method = document.data.get("method")
     try:

@@ -8,12 +8,14 @@
     stages/<stage>/<work>/plan/       rows to be answered, while the stage is not done
     stages/<stage>/<work>/manifest.json
     sweep.json                        the trials of a sweep, and which of them was the best
+    ablations.json                    the variants of an ablation, and what they came to
     ledger/<stage>.<attempt>.json     what every attempt used
     logs/                             other libraries' output
 
 `<work>` is the fingerprint of what decides each row (prompts, model revision, sampling), not of
-how many rows are wanted: more rows later re-use the ones that are there. A shard is committed when
-its rows file has its final name, which it gets in one atomic step.
+how many rows are wanted: more rows later re-use the ones that are there. So a folder may be done
+for several numbers of rows, and keeps a manifest for each. A shard is committed when its rows file
+has its final name, which it gets in one atomic step.
 """
 
 from __future__ import annotations
@@ -38,7 +40,9 @@ from core.errors import StillhouseError, UseError, WorkError
 from core.rows import REJECTED
 
 WORK_LENGTH = 12
-"""Characters of a fingerprint that name its folder."""
+"""Characters of a fingerprint that name its folder, and another number of rows' manifest in it."""
+
+MANIFEST = "manifest.json"
 
 
 def open_url(url: str) -> tuple[fs.FileSystem, str]:
@@ -254,6 +258,9 @@ class StageFolder:
 
     stage: str
     folder: Folder
+    whole: str = ""
+    """Of which number of rows: the fingerprint that its manifest shall have; the last one
+    committed if empty."""
 
     @property
     def rows(self) -> Folder:
@@ -294,19 +301,26 @@ class StageFolder:
 
     def begun(self) -> bool:
         """Whether anything is committed here."""
-        return bool(self.rows.names()) or self.folder.has("manifest.json")
+        return bool(self.rows.names()) or self.folder.has(MANIFEST)
 
     def commit(self, manifest: Manifest) -> Manifest:
-        """Write the manifest: from here on the stage is done."""
+        """Write the manifest: from here on the stage is done. That of another number stays."""
         stamped = Manifest(**{**asdict(manifest), "committed": datetime.now(UTC).isoformat()})
-        self.folder.write_json("manifest.json", asdict(stamped))
+        before = self._manifest(MANIFEST)
+        if before is not None and before.fingerprint != manifest.fingerprint:
+            self.folder.write_json(_manifest_of(before.fingerprint), asdict(before))
+        self.folder.write_json(MANIFEST, asdict(stamped))
         return stamped
 
     def manifest(self) -> Manifest | None:
         """The manifest, or None while the stage is not done."""
-        if not self.folder.has("manifest.json"):
-            return None
-        return Manifest(**self.folder.read_json("manifest.json"))
+        last = self._manifest(MANIFEST)
+        if last is None or self.whole in ("", last.fingerprint):
+            return last
+        return self._manifest(_manifest_of(self.whole))
+
+    def _manifest(self, name: str) -> Manifest | None:
+        return Manifest(**self.folder.read_json(name)) if self.folder.has(name) else None
 
     def read(self, columns: list[str] | None = None) -> pa.Table:
         """All rows of the finished stage, in the order of its shards.
@@ -343,6 +357,11 @@ class StageFolder:
         return pa.concat_tables(tables) if tables else REJECTED.empty_table()
 
 
+def _manifest_of(whole: str) -> str:
+    """The file of a manifest after another number of rows was committed."""
+    return f"manifest.{whole[:WORK_LENGTH]}.json"
+
+
 def id_numbers(table: pa.Table) -> np.ndarray:
     """A number for each row's id, the same for equal ids in one process: int64 [rows]."""
     return np.fromiter(map(hash, table["id"].to_pylist()), np.int64, table.num_rows)
@@ -360,9 +379,15 @@ class Run:
 
     folder: Folder
 
-    def stage(self, name: str, work: str) -> StageFolder:
-        """The folder of a stage's work, by the fingerprint of that work."""
-        return StageFolder(name, self.folder.child("stages", name, work[:WORK_LENGTH]))
+    def stage(self, name: str, work: str, whole: str = "") -> StageFolder:
+        """The folder of a stage's work, by the fingerprint of that work.
+
+        Args:
+            name: Of the stage.
+            work: The fingerprint that names the folder.
+            whole: That of the number of rows too, whose manifest is meant.
+        """
+        return StageFolder(name, self.folder.child("stages", name, work[:WORK_LENGTH]), whole)
 
     @property
     def ledger(self) -> Folder:
@@ -376,11 +401,8 @@ class Run:
     def finished_stages(self) -> dict[str, StageFolder]:
         """The stages of the run's present recipe that are done, in their order."""
         state = self.state() or {"stages": {}}
-        found = {name: self.stage(name, work) for name, work in state["stages"].items()}
-        # A manifest of fewer rows, such as a sample's, stands in the same folder.
-        return {
-            name: folder
-            for name, folder in found.items()
-            if (manifest := folder.manifest())
-            and manifest.fingerprint == state["fingerprints"][name]
+        found = {
+            name: self.stage(name, work, state["fingerprints"][name])
+            for name, work in state["stages"].items()
         }
+        return {name: folder for name, folder in found.items() if folder.manifest()}

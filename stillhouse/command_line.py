@@ -110,6 +110,37 @@ def sweep(
 
 
 @app.command()
+def ablate(
+    recipe: RecipeFile,
+    *,
+    profile: Profile = None,
+    settings: Settings = None,
+    folder: RunOption = None,
+    update: Annotated[
+        bool, typer.Option(help="Go on after the recipe changed: redo what depends on it.")
+    ] = False,
+    cells: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=0,
+            help="Stop after N more cells; the same command goes on. [default: all that are left]",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Compare the variants that the recipe's section `ablate` names, each with several seeds."""
+    from stillhouse.ablation import show_ablation
+    from stillhouse.ablation_plan import plan_ablation
+    from stillhouse.workflow import refuse_other_recipe
+
+    base, load = _plan(recipe, profile, settings, folder)
+    if not update:
+        refuse_other_recipe(base)
+    show_ablation(plan_ablation(base, load), cells)
+
+
+@app.command()
 def validate(
     recipe: Annotated[
         Path | None, typer.Argument(help="The recipe, a YAML file.", show_default=False)
@@ -373,8 +404,10 @@ def _plan(
     loaded = load(recipe, profile, settings)
     run = Run(Folder(folder or f"runs/{loaded.recipe.name}"))
 
-    def load_with(values: Mapping[str, Any]) -> LoadedRecipe:
-        return load(recipe, profile, settings, values)
+    def load_with(
+        values: Mapping[str, Any], variant: Mapping[str, Any] | None = None
+    ) -> LoadedRecipe:
+        return load(recipe, profile, settings, values, variant)
 
     return promoted(plan_run(loaded, run), load_with), load_with
 

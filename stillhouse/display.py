@@ -19,6 +19,8 @@ from core.ledger import Ledger, total
 from core.prices import PriceBook, recipe_prices
 from core.run import Manifest, Run, StageFolder
 from core.stage import LaneProgress, Progress
+from stillhouse.ablation_book import read_ablation
+from stillhouse.ablation_table import cells_done
 from stillhouse.clock import clock
 from stillhouse.memory_table import memory_tables, refuse_what_cannot_fit
 from stillhouse.ray_session import DRIVER_LOG
@@ -306,4 +308,7 @@ def show_status(run: Run) -> None:
     book = read_book(run)
     if book is not None:
         console.print(f"Sweep: {progress_of(book)}", highlight=False)
+    ablation = read_ablation(run)
+    if ablation is not None:
+        console.print(f"Ablation: {cells_done(ablation.found)}", highlight=False)
     console.print(f"Cost so far: {money(total(entries, prices).money, prices.currency)}")

@@ -12,6 +12,7 @@ from scipy.special import softmax
 from core.ledger import Entry, total
 from core.recipe_students import ChoiceObjective
 from core.run import Run
+from stillhouse.gather_ablation import ablations_of
 from stillhouse.gather_serving import compare_facts, economics, servings
 from stillhouse.gather_sweep import sweep_of
 from stillhouse.report import data as report
@@ -82,6 +83,7 @@ def gather_of(reader: StudentReader) -> report.ReportData:
             reader, {name: student.model for name, student in recipe.students.items()}
         ),
         sweep=sweep_of(reader),
+        ablations=ablations_of(reader),
     )
 
 

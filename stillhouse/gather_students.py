@@ -5,15 +5,12 @@ from __future__ import annotations
 from core.ledger import total
 from stillhouse.report.data import Paired, Score
 from stillhouse.report.teacher_data import Judged, StudentTraining, TrainingRows
+from stillhouse.right_answers import Right, right_answers
 from stillhouse.run_reader import RunReader
-from stillhouse.stages import Stage
 
 EXTRACT, TRAIN = "pipelines.extraction:extract", "training.stage:train"
 TEACHERS = "pipelines.prediction:predict_teachers"
 STUDENT = "pipelines.prediction:predict_student"
-
-Right = dict[str, bool]
-"""By row: whether a model answered it right."""
 
 
 def training_rows(reader: RunReader) -> list[TrainingRows]:
@@ -55,7 +52,7 @@ def judged(reader: RunReader) -> list[Judged]:
     found: list[Judged] = []
     for stage in reader.stages(TEACHERS):
         facts = reader.manifest(stage.name).facts
-        teachers = _right(reader, stage)
+        teachers = right_answers(reader.rows(stage.name))
         found += [
             Judged(
                 name=name,
@@ -69,7 +66,7 @@ def judged(reader: RunReader) -> list[Judged]:
     best = max(found, key=lambda teacher: teacher.score.share or 0.0).name if found else None
     for stage in reader.stages(STUDENT):
         facts = reader.manifest(stage.name).facts
-        for name, right in _right(reader, stage).items():
+        for name, right in right_answers(reader.rows(stage.name)).items():
             found.append(
                 Judged(
                     name=name,
@@ -81,16 +78,6 @@ def judged(reader: RunReader) -> list[Judged]:
                     paired=None if best is None else _paired(right, teachers[best]),
                 )
             )
-    return found
-
-
-def _right(reader: RunReader, stage: Stage) -> dict[str, Right]:
-    """By model."""
-    found: dict[str, Right] = {}
-    for row in reader.rows(stage.name):
-        # A model that chooses is told by numbers of choices, one that writes by its texts.
-        right = row["right"] if "right" in row else row["predicted"] == row["answer"]
-        found.setdefault(row["model"], {})[row["id"]] = right
     return found
 
 

@@ -23,6 +23,7 @@ from core.run import Run, StageFolder
 from pipelines.plan import read_plan
 from pipelines.prompt_files import compile_prompt
 from stillhouse.asking import Ask, AskingRecipe
+from stillhouse.gather_ablation import ablations_of
 from stillhouse.gather_students import judged, training_rows, trainings
 from stillhouse.gather_sweep import sweep_of
 from stillhouse.report.data import Histogram, Price, RejectedRow, Samples
@@ -114,6 +115,7 @@ def gather_teacher_data(run: Run) -> TeacherDataReport:
         trainings=trainings(reader),
         judged=judged(reader),
         sweep=sweep_of(reader),
+        ablations=ablations_of(reader),
     )
 
 

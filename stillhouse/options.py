@@ -38,6 +38,7 @@ def load(
     profile: str | None,
     settings: list[str] | None,
     values: Mapping[str, Any] | None = None,
+    variant: Mapping[str, Any] | None = None,
 ) -> LoadedRecipe:
     """Load a recipe as the command line names it.
 
@@ -46,6 +47,7 @@ def load(
         profile: Overlay.
         settings: Of `--set`.
         values: Those of a sweep's trial.
+        variant: What an ablation changes of all that.
 
     Raises:
         UseError: It is not sound.
@@ -53,4 +55,4 @@ def load(
     from core.recipe_file import load_recipe
     from stillhouse.methods import recipe_model
 
-    return load_recipe(recipe, recipe_model, profile, settings or [], values)
+    return load_recipe(recipe, recipe_model, profile, settings or [], values, variant=variant)

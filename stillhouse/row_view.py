@@ -31,7 +31,7 @@ def show_rows(run: Run, stage: str, number: int, *, rejected: bool, match: str |
     Raises:
         UseError: The run has no such stage, or nothing of it is committed yet.
     """
-    tables = _tables(_folder(run, stage), done=stage in run.finished_stages(), rejected=rejected)
+    tables = _tables(_folder(run, stage), rejected=rejected)
     rows = (row for table in tables for row in table.to_pylist())
     if match is not None:
         wanted = match.casefold()
@@ -55,11 +55,11 @@ def _folder(run: Run, stage: str) -> StageFolder:
             "the run has no such stage.",
             f"It has: {', '.join(state['stages'])}.",
         )
-    return run.stage(stage, state["stages"][stage])
+    return run.stage(stage, state["stages"][stage], state["fingerprints"][stage])
 
 
-def _tables(folder: StageFolder, *, done: bool, rejected: bool) -> Iterator[pa.Table]:
-    manifest = folder.manifest() if done else None
+def _tables(folder: StageFolder, *, rejected: bool) -> Iterator[pa.Table]:
+    manifest = folder.manifest()
     files = (folder.rejected if rejected else folder.rows).names()
     known = {f"{key}.parquet" for key in manifest.shards} if manifest else set(files)
     for name in files:

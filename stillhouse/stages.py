@@ -44,6 +44,8 @@ class Stage:
     """Prompt files that it fills in."""
     files: list[str] = field(default_factory=list)
     """Input files that it reads, as the recipe names them."""
+    predicts: str = ""
+    """The student whose answers to the evaluation rows it commits: what ablations compare."""
     made_from: dict[str, Any] = field(default_factory=dict)
     """Whatever else decides its rows."""
 

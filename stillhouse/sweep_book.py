@@ -6,9 +6,9 @@ in it what need not be done again, and `run` reads in it with which values to go
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from core.ledger import Entry, total
 from core.prices import PriceBook
@@ -131,8 +131,19 @@ def read_book(run: Run) -> SweepBook | None:
     return SweepBook(**{**content, "trials": [Trial(**trial) for trial in content["trials"]]})
 
 
-Load = Callable[[Mapping[str, Any]], LoadedRecipe]
-"""The recipe with other values, by dotted key."""
+class Load(Protocol):
+    """Reads the recipe of a command with other values."""
+
+    def __call__(
+        self, values: Mapping[str, Any], variant: Mapping[str, Any] | None = None
+    ) -> LoadedRecipe:
+        """The recipe with a trial's values, and what a variant of an ablation changes of that.
+
+        Args:
+            values: By dotted key; `--set` goes over them.
+            variant: By dotted key, over all else.
+        """
+        ...
 
 
 def promoted(plan: Plan, load: Load) -> Plan:
@@ -141,15 +152,26 @@ def promoted(plan: Plan, load: Load) -> Plan:
     It is one where those values lead to the student that the best trial trained: a recipe that
     makes another student, or that is not swept any more, stays as it is written.
     """
+    return _promotion(plan, load)[0]
+
+
+def best_values(plan: Plan, load: Load) -> dict[str, Any]:
+    """Those values, by dotted key; none where the recipe stays as it is written."""
+    return _promotion(plan, load)[1]
+
+
+def _promotion(plan: Plan, load: Load) -> tuple[Plan, dict[str, Any]]:
     recipe = plan.loaded.recipe
     if not isinstance(recipe, TrainingRecipe) or recipe.sweep is None:
-        return plan
+        return plan, {}
     book = read_book(plan.run)
     if book is None or book.best is None:
-        return plan
+        return plan, {}
     best = book.trials[book.best - 1]
     if set(best.values) != set(recipe.sweep.space):
-        return plan
+        return plan, {}
     found = plan_run(load(best.values), plan.run)
     trained = found.fingerprints.get(f"train-{book.student}")
-    return found if trained is not None and trained.whole == best.fingerprint else plan
+    if trained is None or trained.whole != best.fingerprint:
+        return plan, {}
+    return found, best.values

@@ -6,7 +6,7 @@ import fcntl
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -22,9 +22,11 @@ from core.ledger import Ledger
 from core.models import cache_folder, make_cache, model_folder
 from core.prices import PriceBook, read_prices, recipe_prices
 from core.recipe import LoadedRecipe, StudentRecipe
+from core.recipe_teachers import AnyTeacher
 from core.run import Folder, Manifest, Run, StageFolder, explain_write
 from core.stage import Progress, StageContext, StageFunction
 from core.teacher import Engine
+from stillhouse.engines import Engines
 from stillhouse.methods import lay_out, recipe_model
 from stillhouse.ray_session import DRIVER_LOG, local_resources, ray_session, runs_here
 from stillhouse.spending import Spending
@@ -72,7 +74,8 @@ class Plan:
 
     def folder(self, stage: str) -> StageFolder:
         """Where a stage's work is kept."""
-        return self.run.stage(stage, self.fingerprints[stage].work)
+        made = self.fingerprints[stage]
+        return self.run.stage(stage, made.work, made.whole)
 
     def until(self, stage: str) -> list[Stage]:
         """A stage and those that it needs, in their order.
@@ -95,9 +98,7 @@ class Plan:
 
     def done(self, stage: str) -> Manifest | None:
         """The manifest of a stage that is done as this recipe wants it; otherwise None."""
-        manifest = self.folder(stage).manifest()
-        current = manifest is not None and manifest.fingerprint == self.fingerprints[stage].whole
-        return manifest if current else None
+        return self.folder(stage).manifest()
 
 
 def plan_run(loaded: LoadedRecipe, run: Run) -> Plan:
@@ -173,7 +174,10 @@ class Workflow:
     attempt: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
     has_ray: bool = False
     """Whether this process is connected to a cluster already."""
-    _engines: dict[str, Any] = field(default_factory=dict)
+    engines: Engines = field(default_factory=Engines)
+    """Those that are open."""
+    later: Mapping[str, AnyTeacher] = field(default_factory=dict)
+    """Teachers whose engines stay open at the end, for whoever has given them."""
 
     def run(self) -> None:
         """Run every wanted stage that is not done, and make the plan the run's own.
@@ -286,34 +290,31 @@ class Workflow:
                     "Lower device, replicas or workers in the recipe, or set RAY_ADDRESS to a "
                     "larger cluster.",
                 )
-        for name in set(self._engines) - set(stage.teachers):
-            waiting = teacher_resources(teachers[name])
+        for name, section, _ in self.engines:
+            if name in stage.teachers:
+                continue
+            waiting = teacher_resources(section)
             if any(needed[kind] + waiting.get(kind, 0) > there[kind] for kind in needed):
-                self._engines.pop(name).close()
+                self.engines.close(name)
             else:
                 needed.update(waiting)
 
     def _account_idle_engines(self, stage: Stage, context: StageContext, seconds: float) -> None:
         """Engines that wait for a later stage are held at the cost of this one."""
-        for name, engine in self._engines.items():
+        for name, _, engine in self.engines:
             if name not in stage.teachers:
                 now = engine.statistics()
                 context.write_entry(engine_entry(context, engine, now, 0, seconds))
                 engine.accounted = now
 
     def _engine(self, name: str, logs: Path) -> Engine:
-        from pipelines.teachers import open_teacher
-
-        if name not in self._engines:
-            self._engines[name] = open_teacher(name, self.plan.loaded, logs)
-        engine: Engine = self._engines[name]
-        return engine
+        return self.engines.get(name, self.plan.loaded, logs)
 
     def _close_engines(self, still_to_run: list[Stage]) -> None:
-        """Give back what no later stage uses: an idle engine holds its devices."""
-        needed = {name for stage in still_to_run for name in stage.teachers}
-        for name in set(self._engines) - needed:
-            self._engines.pop(name).close()
+        """Give back what no later stage uses."""
+        teachers = self.plan.loaded.recipe.teachers
+        needed = {name: teachers[name] for stage in still_to_run for name in stage.teachers}
+        self.engines.close_all_but({**self.later, **needed})
 
     def _write_state(self) -> None:
         write_state(self.plan.sample_of or self.plan)

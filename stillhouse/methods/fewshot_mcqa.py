@@ -253,6 +253,7 @@ def stages(loaded: LoadedRecipe) -> list[Stage]:
                     run="pipelines.evaluation:predict_student",
                     settings={"name": f"{name}{suffix}"},
                     inputs={"student": f"train-{name}{suffix}", "rows": "evaluation"},
+                    predicts=f"{name}{suffix}",
                 ),
             ]
         if isinstance(recipe.teachers[score.teacher], RecordedTeacher):

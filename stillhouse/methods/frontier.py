@@ -227,5 +227,6 @@ def _train(recipe: FrontierRecipe, name: str, student: Student) -> list[Stage]:
         },
         inputs={"student": train.name, "rows": "evaluation"},
         holds={"GPU": 1.0} if device.gpus and student.family != "encoder" else {},
+        predicts=name,
     )
     return [train, predict]

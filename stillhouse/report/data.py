@@ -302,6 +302,83 @@ class Sweep:
 
 
 @dataclass(frozen=True)
+class Gap:
+    """One variant's share of right answers less another's: same evaluation rows, same seeds."""
+
+    mean: float
+    low: float
+    """Lower end of the 95% interval over rows and seeds."""
+    high: float
+    spread: float | None
+    """Standard deviation over seeds; None of a single one."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A variant of the recipe, and what it came to."""
+
+    name: str
+    changes: dict[str, Any]
+    """By dotted key; none of the recipe as it is."""
+    by_seed: list[float | None]
+    """Share of right answers, in the order of the seeds; None of a cell that is not done."""
+    mean: float | None
+    """Of those that are done."""
+    spread: float | None
+    """Their standard deviation; None of fewer than two."""
+    gap: Gap | None
+    """Less the recipe as it is; None of itself, and where no seed is done of both."""
+
+
+Verdict = Literal["seen", "not seen", "cannot tell at this size"]
+
+
+@dataclass(frozen=True)
+class JudgedClaim:
+    """What is said of two variants, beside what was measured."""
+
+    says: str
+    better: str
+    than: str
+    by: float
+    """Percentage points by which the one is said to be better at least."""
+    gap: Gap | None
+    """The one less the other."""
+    verdict: Verdict | None
+    """`seen`: the whole interval lies above `by`; `not seen`: none of it does; None while cells
+    are left."""
+
+
+@dataclass(frozen=True)
+class Ablations:
+    """Variants of the recipe beside the recipe as it is."""
+
+    student: str
+    seeds: list[int]
+    rows: int | None
+    """Evaluation rows; None where cells have answered different ones."""
+    variants: list[Variant]
+    """The recipe as it is comes first."""
+    claims: list[JudgedClaim]
+    notes: list[str]
+    """What a reader must know before comparing the variants."""
+    device_seconds: float = 0.0
+    """That they took beside the run itself, start-up and idle time included."""
+    money: float | None = None
+    """What that cost; None where a price is unknown."""
+
+    @property
+    def cells(self) -> int:
+        """How many there are."""
+        return len(self.seeds) * len(self.variants)
+
+    @property
+    def done(self) -> int:
+        """How many of them are done."""
+        return sum(share is not None for variant in self.variants for share in variant.by_seed)
+
+
+@dataclass(frozen=True)
 class Confusion:
     """Right answers against given answers."""
 
@@ -446,6 +523,8 @@ class ReportData:
     provenance: Provenance
     sweep: Sweep | None = None
     """Where the recipe has one that was begun."""
+    ablations: Ablations | None = None
+    """The same of these."""
 
     def quality(self, name: str) -> Quality | None:
         """The quality of that name."""

@@ -15,6 +15,7 @@ from stillhouse.report.data import Answer, ReportData, StageCost, TrainingRow
 from stillhouse.report.rendering import (
     QUESTION,
     WORDS,
+    ablation_figure,
     cut,
     environment,
     listed,
@@ -26,8 +27,8 @@ from stillhouse.report.verdict import cpu_seconds, ratio_in_words, verdict
 
 CONTENTS = ["Task", "Quality", "Cost", "Serving", "Data", "Training", "Rows", "Provenance"]
 
-SWEEP = "Sweep"
-"""The section of a run that has one, before the rows."""
+SWEEP, ABLATIONS = "Sweep", "Ablations"
+"""The sections of a run that has some, before the rows."""
 
 MOST_BARS = 6
 """Choices of one soft label that are shown, the likeliest first."""
@@ -68,10 +69,11 @@ def render(data: ReportData) -> str:
         "page.html.j2",
         data=data,
         verdict=verdict(data),
-        contents=CONTENTS if data.sweep is None else [*CONTENTS[:-2], SWEEP, *CONTENTS[-2:]],
+        contents=_contents(data),
         cost_ratio=_cost_ratio(data),
         figures=_figures(data),
         sweep_figures=sweep_figures(data.sweep),
+        ablation_figure=ablation_figure(data.ablations),
         **_stage_costs(data),
         cpu_ratio=_cpu_ratio(data),
         way_keys=_way_keys(data),
@@ -83,6 +85,12 @@ def render(data: ReportData) -> str:
         disagreements=listed(data.disagreements, _answer_texts, lambda row: str(row.answer)),
         mistakes=listed(data.mistakes, _answer_texts, lambda row: str(row.answer)),
     )
+
+
+def _contents(data: ReportData) -> list[str]:
+    sweep = [SWEEP] if data.sweep else []
+    ablations = [ABLATIONS] if data.ablations else []
+    return [*CONTENTS[:-2], *sweep, *ablations, *CONTENTS[-2:]]
 
 
 def _environment(data: ReportData) -> Environment:

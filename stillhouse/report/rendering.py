@@ -13,7 +13,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from stillhouse.report import wording
-from stillhouse.report.data import RejectedRow, Samples, Sweep
+from stillhouse.report.ablation import (
+    NOT_YET,
+    changes_in_words,
+    gap_in_words,
+    interval_in_words,
+    spread_in_words,
+)
+from stillhouse.report.data import Ablations, RejectedRow, Samples, Sweep
 from stillhouse.report.sweep import METRICS, STATES, score_in_words, short_keys, value_in_words
 from stillhouse.report.text import clean, shown, size
 
@@ -71,10 +78,13 @@ def environment(currency: str) -> Environment:
     )
     made.filters.update(
         between=wording.between,
+        changes=changes_in_words,
         count=wording.count,
         date=wording.date,
         days=wording.days,
         figure=_figure_html,
+        gap=gap_in_words,
+        gap_interval=interval_in_words,
         metric=METRICS.__getitem__,
         money=money,
         number=wording.number,
@@ -85,11 +95,14 @@ def environment(currency: str) -> Environment:
         score=score_in_words,
         short_keys=short_keys,
         shown=shown,
+        spread=spread_in_words,
         state=STATES.__getitem__,
         whole=wording.whole,
         word=lambda text: cut(text, WORDS),
     )
-    made.globals.update(inf=math.inf, plural=wording.plural, unknown=wording.UNKNOWN)
+    made.globals.update(
+        inf=math.inf, not_yet=NOT_YET, plural=wording.plural, unknown=wording.UNKNOWN
+    )
     return made
 
 
@@ -141,6 +154,15 @@ def sweep_figures(sweep: Sweep | None) -> list[Figure]:
     from stillhouse.report.sweep_figures import by_key  # loads matplotlib
 
     return by_key(sweep)
+
+
+def ablation_figure(found: Ablations | None) -> Figure | None:
+    """The plot of an ablation, where there is one."""
+    if found is None:
+        return None
+    from stillhouse.report.ablation_figures import differences  # loads matplotlib
+
+    return differences(found)
 
 
 def rejected_texts(row: RejectedRow) -> Iterable[str]:

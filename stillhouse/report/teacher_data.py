@@ -7,6 +7,7 @@ from typing import Literal
 
 from core.ledger import Entry
 from stillhouse.report.data import (
+    Ablations,
     Histogram,
     Paired,
     Price,
@@ -253,6 +254,8 @@ class TeacherDataReport:
     """Teachers first."""
     sweep: Sweep | None = None
     """Where the recipe has one that was begun."""
+    ablations: Ablations | None = None
+    """The same of these."""
 
     @property
     def asked(self) -> int | None:

@@ -13,6 +13,7 @@ from stillhouse.report.answered import answered
 from stillhouse.report.data import Histogram
 from stillhouse.report.rendering import (
     QUESTION,
+    ablation_figure,
     environment,
     listed,
     page,
@@ -23,8 +24,8 @@ from stillhouse.report.teacher_data import AskedRow, TeacherDataReport
 
 CONTENTS = ["Cost", "Answers", "Rejected", "Rows", "Provenance"]
 
-STUDENTS, SWEEP = "Students", "Sweep"
-"""The sections of a run that trains some, and of one that has tried several values."""
+STUDENTS, SWEEP, ABLATIONS = "Students", "Sweep", "Ablations"
+"""The sections of a run that trains some, that has tried several values, and several variants."""
 
 MOST_HISTOGRAMS = 8
 """Teachers whose lengths are drawn."""
@@ -48,6 +49,7 @@ def render_teacher_data(data: TeacherDataReport) -> str:
             "seconds": _seconds(data),
         },
         sweep_figures=sweep_figures(data.sweep),
+        ablation_figure=ablation_figure(data.ablations),
         lengths=[
             (teacher.name, bars(teacher.lengths.histogram))
             for teacher in data.teachers[:MOST_HISTOGRAMS]
@@ -65,7 +67,8 @@ def render_teacher_data(data: TeacherDataReport) -> str:
 def _contents(data: TeacherDataReport) -> list[str]:
     students = [STUDENTS] if data.training_rows else []
     sweep = [SWEEP] if data.sweep else []
-    return [*CONTENTS[:2], *students, *sweep, *CONTENTS[2:]]
+    ablations = [ABLATIONS] if data.ablations else []
+    return [*CONTENTS[:2], *students, *sweep, *ablations, *CONTENTS[2:]]
 
 
 def _seconds(data: TeacherDataReport) -> Any:

@@ -254,7 +254,9 @@ def test_help_names_every_command():
 
 def test_rows_are_shown_and_control_characters_are_not_sent_to_the_terminal(tmp_path):
     run = Run(Folder(str(tmp_path / "run")))
-    run.folder.write_json("run.json", {"stages": {"write": "w" * 12}})
+    run.folder.write_json(
+        "run.json", {"stages": {"write": "w" * 12}, "fingerprints": {"write": "f" * 12}}
+    )
     stage = run.stage("write", "w" * 12)
     schema = pa.schema(
         [("id", pa.string()), ("question", pa.string()), ("p", pa.list_(pa.float32()))]

@@ -43,6 +43,22 @@ def test_a_stage_is_done_when_its_manifest_is_there(run):
     assert stage.manifest().committed
 
 
+def test_a_folder_is_done_for_several_numbers_of_rows(run):
+    def committed(whole, shards):
+        stage = run.stage("write", "w" * 12, whole)
+        stage.commit(Manifest("write", whole, {}, shards, 2, {}))
+        return stage
+
+    many = committed("many" * 4, ["one", "two"])
+    few = committed("few" * 4, ["one"])
+    assert many.manifest().shards == ["one", "two"]
+    assert few.manifest().shards == ["one"]
+    assert run.stage("write", "w" * 12).manifest().shards == ["one"], "the last one"
+    assert run.stage("write", "w" * 12, "other" * 4).manifest() is None
+    committed("many" * 4, ["one", "two"])
+    assert few.manifest().shards == ["one"]
+
+
 def test_only_the_shards_of_the_manifest_are_read(run):
     stage = run.stage("write", "w" * 12)
     for key in ("old", "new"):

@@ -178,8 +178,8 @@ def test_a_swept_key_that_is_set_by_hand_is_refused(sweep_of):
 def test_trials_that_read_different_numbers_of_a_stage_s_rows_have_folders_of_their_own(sweep_of):
     plan = sweep_of(swept("generate.decomposed.rows: {choice: [10, 20]}", "trials: 2"))
     one, two = plan.plans.values()
-    assert one.folder("write") == two.folder("write")
-    assert one.folder("select") != two.folder("select")
+    assert one.folder("write").folder == two.folder("write").folder
+    assert one.folder("select").folder != two.folder("select").folder
 
 
 # What is done once, and what by each trial
@@ -189,7 +189,7 @@ def test_what_trials_have_in_common_has_one_folder_and_their_trainings_have_thei
     plan = sweep_of(swept(SPACE))
     assert len(plan.plans) == 6
     for stage in plan.before_training(1):
-        assert len({plan.plans[number].folder(stage.name) for number in plan.plans}) == 1
+        assert len({plan.plans[number].folder(stage.name).folder for number in plan.plans}) == 1
     assert len({plan.plans[number].folder(TRAIN) for number in plan.plans}) == 6
     assert [stage.name for stage in plan.before_training(1)][-1] == "select"
     assert not plan.book.notes

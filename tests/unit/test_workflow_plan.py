@@ -1,12 +1,14 @@
 """What a changed recipe, prompt or file runs again, and what it keeps."""
 
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
 from core.errors import UseError
 from core.recipe_file import load_recipe
 from core.run import Folder, Manifest, Run
+from stillhouse.engines import Engines
 from stillhouse.methods import recipe_model
 from stillhouse.workflow import Workflow, differences, plan_run, refuse_other_recipe
 from tests.unit.test_recipe_file import RECIPE
@@ -214,19 +216,43 @@ def machine(monkeypatch):
 
 @pytest.mark.parametrize(("gpus", "closes"), [(0, False), (1, True)])
 def test_an_idle_engine_makes_room_for_a_training_that_needs_its_gpu(
-    plan_of, machine, gpus, closes
+    plan_of, machine, monkeypatch, gpus, closes
 ):
     plan = plan_of(
         "teachers.small.device={gpus: 1}", f"students.encoder.train.device={{gpus: {gpus}}}"
     )
     workflow = Workflow(plan, display=None, stages=plan.stages)
     engine = OpenEngine()
-    workflow._engines["small"] = engine
+    monkeypatch.setattr("pipelines.teachers.open_teacher", lambda *_: engine)
+    workflow.engines.get("small", plan.loaded, Path("logs"))
     workflow.has_ray = True
     by_name = {stage.name: stage for stage in plan.stages}
     workflow._make_room(by_name["train-encoder"])
     assert engine.closed == closes
-    assert ("small" in workflow._engines) != closes
+    assert bool(list(workflow.engines)) != closes
+
+
+def test_an_engine_serves_several_recipes_until_one_has_another_teacher(
+    plan_of, monkeypatch, tmp_path
+):
+    opened = []
+
+    def open_teacher(*_):
+        opened.append(OpenEngine())
+        return opened[-1]
+
+    monkeypatch.setattr("pipelines.teachers.open_teacher", open_teacher)
+    engines = Engines()
+    one, two = plan_of().loaded, plan_of("seed=2").loaded
+    other = plan_of("teachers.small.engine={max_num_seqs: 2}").loaded
+    assert engines.get("small", one, tmp_path) is engines.get("small", two, tmp_path)
+    engines.close_all_but(two.recipe.teachers)
+    assert not opened[0].closed
+    assert engines.get("small", other, tmp_path) is opened[1]
+    assert opened[0].closed, "its model may be another one"
+    engines.close_all_but(one.recipe.teachers)
+    assert opened[1].closed
+    assert not list(engines)
 
 
 def test_a_stage_that_can_never_fit_is_refused_at_once(plan_of, machine):

@@ -1,0 +1,34 @@
+"""An ablation in words, for the page and for the terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stillhouse.report import wording
+from stillhouse.report.data import Gap
+from stillhouse.report.sweep import value_in_words
+
+NOT_YET = "cells are left"
+"""In the place of a verdict."""
+
+
+def gap_in_words(gap: Gap | None) -> str:
+    """A difference in percentage points, with its sign."""
+    return "" if gap is None else wording.signed_points(gap.mean)
+
+
+def interval_in_words(gap: Gap | None) -> str:
+    """Its 95% interval."""
+    if gap is None:
+        return ""
+    return f"{wording.signed_points(gap.low)} to {wording.signed_points(gap.high)}"
+
+
+def spread_in_words(spread: float | None) -> str:
+    """A standard deviation over seeds in percentage points, without a sign."""
+    return "" if spread is None else f"{100 * spread:.1f}"
+
+
+def changes_in_words(changes: dict[str, Any]) -> str:
+    """What a variant changes, as it would be set by hand."""
+    return ", ".join(f"{key}={value_in_words(value)}" for key, value in changes.items())
