@@ -123,7 +123,10 @@ def head_pod(recipe: Recipe, cluster: Cluster, packed: Bundle | None) -> PodTemp
     container = Container(
         name="ray-head",
         image=cluster.images.of(IMAGES["head"]),
-        env=[*_variables(cluster), *_driver_secrets(recipe, cluster)],
+        env=[
+            *_variables(cluster),
+            *(_secret(name, cluster) for name in driver_secrets(recipe, cluster)),
+        ],
         ports=[
             ContainerPort(name="gcs-server", container_port=GCS_PORT),
             ContainerPort(name="dashboard", container_port=DASHBOARD_PORT),
@@ -322,8 +325,11 @@ def _variables(cluster: Cluster) -> list[EnvironmentVariable]:
     return variables + [_secret(name, cluster) for name in cluster.secret_variables]
 
 
-def _driver_secrets(recipe: Recipe, cluster: Cluster) -> list[EnvironmentVariable]:
-    """What the driver alone needs: it asks endpoints, fetches models, and hands engines theirs."""
+def driver_secrets(recipe: Recipe, cluster: Cluster) -> list[str]:
+    """Variables that the driver alone gets from the Secret.
+
+    It asks endpoints, fetches models, and hands engines theirs.
+    """
     wanted = ["HF_TOKEN"] if cluster.hub_token else []
     for teacher in recipe.teachers.values():
         if isinstance(teacher, EndpointTeacher) and teacher.api_key_env:
@@ -331,11 +337,7 @@ def _driver_secrets(recipe: Recipe, cluster: Cluster) -> list[EnvironmentVariabl
         if isinstance(teacher, Teacher):
             found = (REFERENCE.fullmatch(value) for value in teacher.environment.values())
             wanted += [reference[1] for reference in found if reference]
-    return [
-        _secret(name, cluster)
-        for name in dict.fromkeys(wanted)
-        if name not in cluster.secret_variables
-    ]
+    return [name for name in dict.fromkeys(wanted) if name not in cluster.secret_variables]
 
 
 def _secret(name: str, cluster: Cluster) -> EnvironmentVariable:

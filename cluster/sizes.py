@@ -98,6 +98,15 @@ def groups_of_service(recipe: StudentRecipe, cluster: Cluster) -> list[Group]:
     return _with_spot([server_group(recipe.serve, cluster)], cluster)
 
 
+def machines_of(group: Group, cluster: Cluster) -> int | None:
+    """Machines that the pods of a group take at most; None where they have no GPU."""
+    if group.device is None or not group.size.gpus:
+        return None
+    there = _gpus_of_a_machine(group.device, cluster)
+    together = 1 if math.isinf(there) else int(there // group.size.gpus)
+    return math.ceil(group.max_pods / together)
+
+
 def cluster_of(loaded: LoadedRecipe) -> Cluster:
     """The recipe's section `cluster`.
 

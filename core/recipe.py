@@ -158,5 +158,13 @@ class LoadedRecipe:
         return self.recipe
 
     def path(self, name: str) -> Path:
-        """An input file that the recipe names, as a path on this machine."""
+        """An input file that the recipe names, as a path on this machine.
+
+        Raises:
+            StillhouseError: It is on an object store, and cannot be fetched from there.
+        """
+        if "://" in name:
+            from core.fetched import fetched_file
+
+            return fetched_file(name)
         return self.folder / name

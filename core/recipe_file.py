@@ -94,6 +94,8 @@ def load_recipe(
         raise _explain(_first(error.errors(), document.data), document, model) from None
     loaded = LoadedRecipe(recipe=recipe, folder=file.parent.resolve())
     for key, name in recipe.files().items():
+        if "://" in name:  # fetched when it is read
+            continue
         _check_file(loaded.path(name), key, document)
     return loaded
 

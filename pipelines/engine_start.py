@@ -13,6 +13,7 @@ from ray.util.placement_group import PlacementGroup, placement_group, remove_pla
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from core.errors import UseError
+from core.placement import label_selector, placed
 from core.recipe_teachers import REFERENCE, Teacher
 from pipelines.engine import VLLMEngine
 
@@ -74,10 +75,20 @@ class EngineStart:
     def start(self, number: int) -> StartedEngine:
         """Start one engine; the actor answers when it is ready."""
         teacher, group = self.teacher, None
-        options: dict[str, Any] = {"num_cpus": teacher.device.cpus, "num_gpus": teacher.device.gpus}
+        options: dict[str, Any] = {
+            "num_cpus": teacher.device.cpus,
+            "num_gpus": teacher.device.gpus,
+            **placed("teacher", teacher.device.kind),
+        }
         arguments = teacher.engine
         if teacher.nodes > 1:
-            group = placement_group(bundles_of(teacher), strategy="PACK")
+            bundles = bundles_of(teacher)
+            where = label_selector("teacher", teacher.device.kind)
+            group = placement_group(
+                bundles,
+                strategy="PACK",
+                bundle_label_selector=[where] * len(bundles) if where else None,
+            )
             # vLLM finds the group that its process runs in, and puts a worker on each bundle.
             options = {
                 "num_cpus": teacher.device.cpus / teacher.device.gpus,

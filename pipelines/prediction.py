@@ -72,7 +72,7 @@ def predict_student(context: StageContext) -> StageResult:
             (question.id, evaluation.task.messages(question.text))
             for question in evaluation.questions
         ],
-        gpu=Device.model_validate(context.settings["device"]).gpus > 0,
+        Device.model_validate(context.settings["device"]),
     )
     rows = []
     for question in evaluation.questions:

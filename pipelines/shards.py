@@ -29,6 +29,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from core.errors import StillhouseError, WorkError
+from core.placement import placed
 from core.run import StageFolder, count_by_reason
 from core.stage import StageContext, StageResult
 from core.teacher import Engine
@@ -271,6 +272,7 @@ def _dataset(
         batch_size=1,
         fn_constructor_args=(lane.work, context.stage, desk, reusable),
         num_cpus=WORKER_CPUS,
+        **placed("cpu"),
         compute=ray.data.ActorPoolStrategy(
             size=lane.workers,
             max_tasks_in_flight_per_actor=2 * at_once,

@@ -9,6 +9,8 @@ from typing import Any
 import pyarrow as pa
 import ray.data
 
+from core.placement import placed
+
 BATCH_ROWS = 64
 """Rows of one forward pass; of a head for choices, questions and not their choices."""
 
@@ -31,6 +33,7 @@ def choose(folder: Path, tasks: Sequence[dict[str, Any]]) -> dict[str, list[floa
         batch_format="pyarrow",
         concurrency=1,
         num_cpus=1,
+        **placed("cpu"),
     )
     return {row["id"]: row["probabilities"] for row in dataset.iter_rows()}
 

@@ -9,6 +9,8 @@ from typing import Any
 import pyarrow as pa
 import ray.data
 
+from core.placement import placed
+from core.recipe_section import Device
 from core.student_reading import StudentReading
 
 BATCH_ROWS = 16
@@ -18,18 +20,19 @@ Message = dict[str, str]
 
 
 def write(
-    folder: Path, questions: Sequence[tuple[str, list[Message]]], *, gpu: bool
+    folder: Path, questions: Sequence[tuple[str, list[Message]]], device: Device
 ) -> dict[str, str]:
     """What a student writes, by Ray Data.
 
     Args:
         folder: The student's, a Hugging Face folder with `stillhouse.json`.
         questions: Id and conversation; no two ids are the same.
-        gpu: Whether it runs on one.
+        device: What it was trained on; where that has GPUs, it runs on one.
 
     Returns:
         By id.
     """
+    gpu = device.gpus > 0
     # Long ones beside long ones: what is padded takes time.
     ordered = sorted(questions, key=lambda question: len(question[1][-1]["content"]))
     rows = [{"id": row_id, "messages": messages} for row_id, messages in ordered]
@@ -42,6 +45,7 @@ def write(
         concurrency=1,
         num_cpus=1,
         num_gpus=1 if gpu else 0,
+        **(placed("trainer", device.kind) if gpu else placed("cpu")),
     )
     return {row["id"]: row["text"] for row in dataset.iter_rows()}
 

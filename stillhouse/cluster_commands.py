@@ -12,6 +12,7 @@ from stillhouse.options import Profile, RecipeFile, Settings, load
 if TYPE_CHECKING:
     from cluster.workloads import Kind, Workload
     from core.recipe import LoadedRecipe
+    from stillhouse.cluster_job import ClusterJob
 
 app = typer.Typer(
     help="The same recipe on Kubernetes, by the KubeRay operator.", no_args_is_help=True
@@ -38,6 +39,21 @@ Until = Annotated[
     str | None, typer.Option(metavar="STAGE", help="Of a job: stop after this stage.")
 ]
 Update = Annotated[bool, typer.Option("--update", help="Of a job: go on after the recipe changed.")]
+
+
+Context = Annotated[
+    str | None,
+    typer.Option(help="Context of the kubeconfig. [default: its current one]", show_default=False),
+]
+RunPlace = Annotated[
+    str | None,
+    typer.Option(
+        "--run",
+        metavar="PLACE",
+        help="Where the run can be read from here, if not at cluster.storage.",
+        show_default=False,
+    ),
+]
 
 
 @app.command()
@@ -76,6 +92,103 @@ def render(
         (to / name).write_text(text, encoding="utf-8")
     for name in works:
         typer.echo(f"kubectl apply --server-side -k {to / name}")
+
+
+@app.command()
+def submit(
+    recipe: RecipeFile,
+    *,
+    profile: Profile = None,
+    settings: Settings = None,
+    kind: KindOption = "job",
+    context: Context = None,
+    until: Until = None,
+    update: Update = False,
+    student_folder: StudentFolder = None,
+) -> None:
+    """Bring a recipe to the cluster. A job that has ended goes on where it was."""
+    job = _job(recipe, profile, settings, kind, context)
+    work = _workload(job.loaded, job.kind, until, student_folder, update=update)
+    for url in job.submit(work):
+        typer.echo(f"{url} is there.")
+    typer.echo(f"{work.object.kind} {work.object.metadata.name} is submitted.")
+
+
+@app.command()
+def status(
+    recipe: RecipeFile,
+    *,
+    profile: Profile = None,
+    settings: Settings = None,
+    kind: KindOption = "job",
+    context: Context = None,
+    folder: RunPlace = None,
+) -> None:
+    """Show how a workload is on the cluster, and how far its run is."""
+    from stillhouse.cluster_view import show_state
+
+    show_state(_job(recipe, profile, settings, kind, context), folder)
+
+
+@app.command()
+def logs(
+    recipe: RecipeFile,
+    *,
+    profile: Profile = None,
+    settings: Settings = None,
+    kind: KindOption = "job",
+    context: Context = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Until the job ends.")] = False,
+) -> None:
+    """Print what a job's driver writes."""
+    for line in _job(recipe, profile, settings, kind, context).log(follow=follow):
+        typer.echo(line)
+
+
+@app.command()
+def cost(
+    recipe: RecipeFile,
+    *,
+    profile: Profile = None,
+    settings: Settings = None,
+    folder: RunPlace = None,
+) -> None:
+    """Show what a recipe's run has cost so far, by its ledger: device-hours by use, and money."""
+    from stillhouse.cluster_view import show_cost
+
+    show_cost(load(recipe, profile, settings), folder)
+
+
+@app.command()
+def delete(
+    recipe: RecipeFile,
+    *,
+    profile: Profile = None,
+    settings: Settings = None,
+    kind: KindOption = "job",
+    context: Context = None,
+) -> None:
+    """End a workload and its pods. What its run has made stays."""
+    job = _job(recipe, profile, settings, kind, context)
+    there = job.delete()
+    typer.echo(f"The {kind} of {job.loaded.recipe.name} {'is gone' if there else 'was not there'}.")
+
+
+def _job(
+    recipe: Path,
+    profile: str | None,
+    settings: list[str] | None,
+    kind: str,
+    context: str | None,
+) -> ClusterJob:
+    from cluster.client import KubernetesClient
+    from cluster.sizes import cluster_of
+    from stillhouse.cluster_job import ClusterJob
+
+    known = _known(kind)
+    loaded = load(recipe, profile, settings)
+    cluster_of(loaded)  # told before anything is asked of a cluster
+    return ClusterJob(loaded, known, KubernetesClient(context))
 
 
 def _known(kind: str) -> Kind:

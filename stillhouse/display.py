@@ -22,6 +22,7 @@ from core.stage import LaneProgress, Progress
 from stillhouse.ablation_book import read_ablation
 from stillhouse.ablation_table import cells_done
 from stillhouse.clock import clock
+from stillhouse.cluster_table import cluster_table
 from stillhouse.memory_table import memory_tables, refuse_what_cannot_fit
 from stillhouse.ray_session import DRIVER_LOG
 from stillhouse.report.wording import count, money
@@ -250,6 +251,9 @@ def show_plan(plan: Plan) -> None:
         found = estimate(plan)
         if found.lines:
             out.print("\nBy the rows so far:\n", estimate_table(found, plan))
+    pods = cluster_table(plan.loaded)
+    if pods is not None:
+        out.print("\nOn Kubernetes:\n", pods, highlight=False)
     for memory in memory_tables(plan):
         out.print(memory, highlight=False)
 

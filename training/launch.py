@@ -18,6 +18,7 @@ from ray.train import (
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from core.errors import StillhouseError, WorkError
+from core.placement import label_selector
 from core.recipe_students import Train
 from training.job import Job
 
@@ -48,6 +49,7 @@ def launch(job: Job) -> Future[dict[str, Any]]:
             num_workers=_workers(job.train),
             use_gpu=job.train.device.gpus > 0,
             resources_per_worker=_resources(job),
+            label_selector=label_selector("trainer", job.train.device.kind) or None,
         ),
         run_config=RunConfig(
             name=name,

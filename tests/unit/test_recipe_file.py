@@ -324,3 +324,19 @@ def test_a_secret_is_named_and_never_written(folder):
         settings=[f"{teacher}={{HF_TOKEN: '${{HF_TOKEN}}', OMP_NUM_THREADS: '2'}}"],
     )
     assert loaded.recipe.teachers["gemma"].environment["HF_TOKEN"] == "${HF_TOKEN}"
+
+
+def test_files_may_be_on_an_object_store(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("STILLHOUSE_CACHE", str(tmp_path / "cache"))
+    url = (folder / "examples.jsonl").as_uri()
+    file = folder / "recipe.yaml"
+    file.write_text(RECIPE.replace("examples: examples.jsonl", f"examples: {url}"))
+    loaded = load_recipe(file, recipe_model)
+    name = loaded.recipe.files()["task.examples"]
+    fetched = loaded.path(name)
+    assert fetched != folder / "examples.jsonl"
+    assert fetched.read_text() == (folder / "examples.jsonl").read_text()
+    (folder / "examples.jsonl").write_text('{"question": "Who lost?", "answer": "sports"}\n')
+    assert "lost" in loaded.path(name).read_text()
+    with pytest.raises(UseError, match="there is no such file"):
+        loaded.path(f"{url}.gone")
