@@ -1,0 +1,106 @@
+"""The container images: locks agree, Dockerfiles are sound, and their steps can be taken."""
+
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import venv
+from pathlib import Path
+from zipfile import ZipFile
+
+import pytest
+from packaging.requirements import Requirement
+
+from cluster.pods import IMAGES
+from cluster.ray_cluster import RAY_VERSION
+
+ROOT = Path(__file__).parents[2]
+ROLES = sorted(set(IMAGES.values()))
+BIN = Path(sys.executable).parent
+
+
+def dockerfile(role: str) -> str:
+    return (ROOT / f"cluster/images/{role}.Dockerfile").read_text()
+
+
+def lock(role: str) -> dict[str, str]:
+    lines = (ROOT / f"requirements/{role}.lock").read_text().splitlines()
+    return dict(line.split("==") for line in lines)
+
+
+def test_there_is_one_for_each_role():
+    assert ROLES == ["server", "teacher", "trainer"]
+    assert {file.stem for file in (ROOT / "cluster/images").glob("*.Dockerfile")} == set(ROLES)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_hadolint_finds_nothing(role):
+    file = ROOT / f"cluster/images/{role}.Dockerfile"
+    done = subprocess.run([BIN / "hadolint", file], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_images_run_as_nobody_in_two_stages_of_a_pinned_base(role):
+    text = dockerfile(role)
+    assert text.count("\nFROM ") == 2
+    assert re.search(r"^ARG PYTHON=\d+\.\d+\.\d+-slim", text, re.MULTILINE)
+    assert "\nUSER 1000:1000\n" in text.rpartition("\nFROM ")[2]
+
+
+def test_locks_are_pinned_and_agree():
+    locks = [lock(role) for role in ROLES]
+    for found in locks:
+        assert found["ray"] == RAY_VERSION
+        for name, version in found.items():
+            assert all(other.get(name, version) == version for other in locks), name
+    assert lock("teacher")["vllm"] == "0.29.0"
+    assert "deepspeed" in lock("trainer")
+    assert "vllm" not in lock("trainer") | lock("server")
+    # What the project itself asks for, the tests run as the images do.
+    tested = dict(
+        line.split("==") for line in (ROOT / "requirements/cpu.lock").read_text().splitlines()
+    )
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    direct = {Requirement(text).name for text in project["dependencies"]} - {"torch"}
+    for found in locks:
+        for name in found.keys() & tested.keys() & direct:
+            assert found[name] == tested[name], name
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_what_is_copied_makes_the_whole_package(role, tmp_path):
+    """The steps of the build stage, after the lock's: with the files that it copies alone."""
+    for line in re.findall(r"^COPY (?!--)(.*)$", dockerfile(role), re.MULTILINE):
+        *sources, target = line.split()
+        for source in sources:
+            if (ROOT / source).is_dir():
+                ignored = shutil.ignore_patterns("__pycache__")
+                shutil.copytree(ROOT / source, tmp_path / "source" / target, ignore=ignored)
+            elif target == "./":
+                (tmp_path / "source").mkdir(exist_ok=True)
+                shutil.copy(ROOT / source, tmp_path / "source")
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps"]
+    command += ["--no-build-isolation", "--wheel-dir", tmp_path, tmp_path / "source"]
+    subprocess.run(command, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    packed = set(ZipFile(wheel).namelist())
+    for package in ("core", "pipelines", "training", "serving", "cluster", "stillhouse"):
+        ours = {
+            str(file.relative_to(ROOT))
+            for file in (ROOT / package).rglob("*")
+            if file.is_file() and "__pycache__" not in file.parts and file.suffix != ".Dockerfile"
+        }
+        assert ours <= packed, ours - packed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("role", ROLES)
+def test_locks_can_be_installed(role, tmp_path):
+    """Each package is there in its version, for this platform; nothing of them is unpacked."""
+    venv.create(tmp_path, with_pip=True)
+    command = [tmp_path / "bin/python", "-m", "pip", "install", "--dry-run", "--no-deps"]
+    command += ["--quiet", "-r", ROOT / f"requirements/{role}.lock"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
