@@ -35,7 +35,7 @@ from cluster.objects import (
     ServiceAccount,
     Subject,
 )
-from cluster.pods import AUTOSCALER_METRICS_PORT, DASHBOARD_PORT, METRICS_PORT, SERVE_PORT
+from cluster.pods import DASHBOARD_PORT, METRICS_PORTS, SERVE_PORT
 from core.recipe_cluster import Cluster
 
 NAMESPACE_NAME = "kubernetes.io/metadata.name"
@@ -124,9 +124,7 @@ def network_policies(cluster: Cluster, recipe: str) -> list[NetworkPolicy]:
             [_from([operator, Peer(pod_selector=submitter)], [DASHBOARD_PORT])],
             None,
         ),
-        policy.make(
-            "metrics", pods, [_from([prometheus], [METRICS_PORT, AUTOSCALER_METRICS_PORT])], None
-        ),
+        policy.make("metrics", pods, [_from([prometheus], [*METRICS_PORTS.values()])], None),
         policy.make("serve", server, [_from([operator, *clients], [SERVE_PORT])], None),
     ]
 

@@ -46,7 +46,7 @@ from cluster.objects import (
 )
 from cluster.sizes import Group, PodSize
 from core.placement import LABELLED, Use
-from core.recipe import Recipe
+from core.recipe import Recipe, TrainingRecipe
 from core.recipe_cluster import Cluster, Machine, Place
 from core.recipe_cluster import Role as ImageRole
 from core.recipe_teachers import REFERENCE, EndpointTeacher, Teacher
@@ -62,7 +62,8 @@ RECIPE_FOLDER = "/stillhouse/recipe"
 GCS_PORT = 6379
 DASHBOARD_PORT = 8265
 METRICS_PORT = 8080
-AUTOSCALER_METRICS_PORT = 44217
+METRICS_PORTS = {"metrics": METRICS_PORT, "as-metrics": 44217, "dash-metrics": 44227}
+"""Where Prometheus finds Ray's metrics: of each pod, of the autoscaler and of the dashboard."""
 SERVE_PORT = 8000
 
 SCRATCH_GIB = 20
@@ -130,7 +131,10 @@ def head_pod(recipe: Recipe, cluster: Cluster, packed: Bundle | None) -> PodTemp
         ports=[
             ContainerPort(name="gcs-server", container_port=GCS_PORT),
             ContainerPort(name="dashboard", container_port=DASHBOARD_PORT),
-            ContainerPort(name="metrics", container_port=METRICS_PORT),
+            *(
+                ContainerPort(name=name, container_port=port)
+                for name, port in METRICS_PORTS.items()
+            ),
         ],
         resources=quantities(size, None),
         volume_mounts=_mounts(cluster) + (recipe_mount if packed else []),
@@ -163,7 +167,7 @@ def worker_pod(recipe: Recipe, cluster: Cluster, group: Group) -> PodTemplate:
     container = Container(
         name="ray-worker",
         image=cluster.images.of(IMAGES[group.use]),
-        env=_variables(cluster),
+        env=[*_variables(cluster), *_server_secrets(recipe, cluster, group)],
         ports=ports,
         resources=quantities(group.size, machine.gpu_resource),
         volume_mounts=_mounts(cluster),
@@ -319,6 +323,9 @@ def _variables(cluster: Cluster) -> list[EnvironmentVariable]:
         "RAY_USAGE_STATS_ENABLED": "0",
         "VLLM_NO_USAGE_STATS": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
+        # A request to a student goes from HAProxy straight to the replica that answers it.
+        "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
         **cluster.environment,
     }
     variables = [EnvironmentVariable(name=name, value=value) for name, value in plain.items()]
@@ -338,6 +345,14 @@ def driver_secrets(recipe: Recipe, cluster: Cluster) -> list[str]:
             found = (REFERENCE.fullmatch(value) for value in teacher.environment.values())
             wanted += [reference[1] for reference in found if reference]
     return [name for name in dict.fromkeys(wanted) if name not in cluster.secret_variables]
+
+
+def _server_secrets(recipe: Recipe, cluster: Cluster, group: Group) -> list[EnvironmentVariable]:
+    """What a served student alone needs: the hashes of the keys of those who may ask it."""
+    if group.use != "server" or not isinstance(recipe, TrainingRecipe):
+        return []
+    keys = recipe.serve.api_keys
+    return [_secret(keys.env, cluster)] if keys is not None and keys.env else []
 
 
 def _secret(name: str, cluster: Cluster) -> EnvironmentVariable:

@@ -11,6 +11,7 @@ from cluster.access import accounts, namespace, network_policies
 from cluster.objects import Object
 from cluster.sizes import cluster_of
 from cluster.stores import claims, redis
+from cluster.watching import ray_dashboards, watching
 from cluster.workloads import Kind, Workload
 from core.recipe import LoadedRecipe
 
@@ -42,6 +43,8 @@ def foundation(loaded: LoadedRecipe) -> Foundation:
     }
     if cluster.redis is not None and cluster.redis.address is None:
         parts["redis"] = redis(cluster, cluster.redis)
+    if cluster.monitoring is not None:
+        parts["monitoring"] = watching(cluster, cluster.monitoring)
     return Foundation({name: part for name, part in parts.items() if part})
 
 
@@ -65,21 +68,29 @@ def plain_yaml(objects: Sequence[Object]) -> str:
     )
 
 
-def kustomization(base: Foundation, workloads: Mapping[Kind, Workload]) -> dict[str, str]:
+def kustomization(loaded: LoadedRecipe, workloads: Mapping[Kind, Workload]) -> dict[str, str]:
     """Files of a Kustomize tree: `base`, and a folder for each workload that stands on it.
 
+    Ray's own dashboards are in `dashboards`, where the recipe's section wants monitoring.
+
     Args:
-        base: What they stand on.
+        loaded: The recipe.
         workloads: By kind.
 
     Returns:
         Text by path.
     """
+    base, cluster = foundation(loaded), cluster_of(loaded)
     files = {f"base/{name}.yaml": plain_yaml(part) for name, part in base.parts.items()}
     files["base/kustomization.yaml"] = _kustomization([f"{name}.yaml" for name in base.parts])
     for kind, work in workloads.items():
         files[f"{kind}/{kind}.yaml"] = plain_yaml(work.objects)
         files[f"{kind}/kustomization.yaml"] = _kustomization(["../base", f"{kind}.yaml"])
+    if cluster.monitoring is not None:
+        for one in ray_dashboards(cluster, cluster.monitoring):
+            files[f"dashboards/{one.metadata.name}.yaml"] = plain_yaml([one])
+        names = [name.partition("/")[2] for name in files if name.startswith("dashboards/")]
+        files["dashboards/kustomization.yaml"] = _kustomization(names)
     return files
 
 

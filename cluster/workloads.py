@@ -160,6 +160,13 @@ def _ending(cluster: Cluster) -> dict[str, Any]:
 
 def _service(loaded: LoadedRecipe, student_folder: str) -> Workload:
     recipe, cluster = served_recipe(loaded), cluster_of(loaded)
+    if recipe.serve.api_keys is not None and recipe.serve.api_keys.file is not None:
+        raise UseError(
+            "serve.api_keys.file",
+            "a file of this machine is not there in a pod.",
+            f"Put its content into the Secret {cluster.secret} under a name in capitals, and write "
+            "serve.api_keys: {env: NAME}.",
+        )
     groups = groups_of_service(recipe, cluster)
     gateway = cluster.service.gateway_class
     strategy = (

@@ -48,6 +48,11 @@ class _Place:
     def open(self) -> bool:
         return self.ready and not self.taken
 
+    @property
+    def restarts(self) -> int:
+        """Times that its process was another one than before."""
+        return max(0, len(self.seen) - 1)
+
 
 class EngineRoster:
     """The body of the roster's actor. Start it through `pipelines.engine_pool`."""
@@ -58,6 +63,8 @@ class EngineRoster:
         self._places: dict[int, _Place] = {}
         self._started = 0
         self._closed: list[dict[str, float]] = []
+        self._restarts = 0
+        """Deaths of processes of engines that are closed or lost by now."""
         self._alone = asyncio.Lock()
         self._changing: asyncio.Task[None] | None = None
         self._can_grow = True
@@ -116,14 +123,20 @@ class EngineRoster:
             place = self._places.pop(number)
             place.started.give_back()
             self._closed += place.seen.values()
+            self._restarts += place.restarts
 
     async def statistics(self) -> dict[str, float]:
-        """Device-seconds by use, and tokens, of all engines since they were started."""
+        """Device-seconds by use, tokens and restarts of all engines since the first was started.
+
+        Beside them, how many engines there are now.
+        """
         await asyncio.gather(*(self._look(place) for place in self._places.values()))
         found = [*self._closed]
         for place in self._places.values():
             found += place.seen.values()
-        return {key: sum(one[key] for one in found) for key in STATISTICS}
+        restarts = self._restarts + sum(place.restarts for place in self._places.values())
+        sums = {key: sum(one[key] for one in found) for key in STATISTICS}
+        return {**sums, "restarts": restarts, "engines": len(self._places)}
 
     async def size(self) -> int:
         """Engines that there are, those that still start included."""

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 
 from core.engine_entry import engine_entry
 from core.errors import StillhouseError, WorkError
-from core.ledger import Entry
+from core.ledger import Entry, money
+from core.prices import recipe_prices
 from core.stage import LaneProgress, Progress, StageContext
 from core.teacher import Engine
 from pipelines.desk import StageDesk
@@ -143,7 +144,7 @@ class StageWatch:
             entry = self._entry(count, statistics[name])
             self._context.write_entry(entry)
             if self._metrics is not None:
-                self._metrics.tokens(name, entry)
+                self._metrics.used(name, entry, statistics[name])
             entries.append(entry)
             ahead.append(self._ahead(entry, count))
             count.engine.demand(count.total - count.done, count.seconds_left)
@@ -225,16 +226,30 @@ def _of_ray(error: Exception) -> bool:
 
 
 class _Metrics:
-    """What a Prometheus that scrapes Ray sees of a stage."""
+    """What a Prometheus that scrapes Ray sees of a stage; `cluster.dashboard` shows it."""
 
     def __init__(self, context: StageContext) -> None:
         from ray.util.metrics import Counter, Gauge
 
         tags = ("run", "stage", "teacher")
         self._tags = {"run": context.recipe.recipe.name, "stage": context.stage.stage}
+        self._prices = recipe_prices(context.recipe)
         self._rows = Counter("stillhouse_rows", "Rows committed, by outcome.", (*tags, "outcome"))
         self._tokens = Gauge(
-            "stillhouse_tokens", "Tokens of this attempt, by direction.", (*tags, "direction")
+            "stillhouse_tokens",
+            "Tokens of this attempt: in (cached ones among them), cached, and out.",
+            (*tags, "direction"),
+        )
+        self._cost = Gauge("stillhouse_cost", "Money that this attempt has cost.", tags)
+        self._row_cost = Gauge(
+            "stillhouse_cost_per_thousand_rows", "The same for a thousand rows kept.", tags
+        )
+        self._device = Gauge(
+            "stillhouse_device_seconds", "Device-seconds of this attempt, by use.", (*tags, "use")
+        )
+        self._engines = Gauge("stillhouse_engines", "Engines that there are.", tags)
+        self._restarts = Gauge(
+            "stillhouse_engine_restarts", "Deaths of engines' processes in this run.", tags
         )
 
     def committed(self, teacher: str, kept: int, rejected: int) -> None:
@@ -242,7 +257,18 @@ class _Metrics:
             if number:
                 self._rows.inc(number, {**self._tags, "teacher": teacher, "outcome": outcome})
 
-    def tokens(self, teacher: str, entry: Entry) -> None:
+    def used(self, teacher: str, entry: Entry, statistics: dict[str, float]) -> None:
         tags = {**self._tags, "teacher": teacher}
-        self._tokens.set(entry.tokens_in, {**tags, "direction": "in"})
-        self._tokens.set(entry.tokens_out, {**tags, "direction": "out"})
+        for direction in ("in", "cached", "out"):
+            value = getattr(entry, f"tokens_{direction}")
+            self._tokens.set(value, {**tags, "direction": direction})
+        for use in ("startup", "useful", "idle"):
+            self._device.set(getattr(entry, f"{use}_seconds"), {**tags, "use": use})
+        for gauge, key in ((self._engines, "engines"), (self._restarts, "restarts")):
+            if key in statistics:  # endpoints and records have no engines
+                gauge.set(statistics[key], tags)
+        cost = money(entry, self._prices)
+        if cost is not None:  # an unknown price is no price of zero
+            self._cost.set(cost, tags)
+            if entry.rows:
+                self._row_cost.set(1000 * cost / entry.rows, tags)

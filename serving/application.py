@@ -11,6 +11,7 @@ from ray import serve
 from ray.serve.config import AutoscalingConfig, BackpressureConfig
 
 from core.errors import WorkError
+from core.placement import placed
 from core.recipe_serving import Serve
 from serving.arguments import SharedStudent, read_arguments
 from serving.encoder import encoder_student
@@ -206,6 +207,7 @@ def _options(settings: Serve) -> dict[str, Any]:
         "ray_actor_options": {
             "num_cpus": settings.device.cpus,
             "num_gpus": settings.device.gpus,
+            **placed("server", settings.device.kind),
         },
         "max_ongoing_requests": settings.max_ongoing,
         "max_queued_requests": settings.max_queued,

@@ -80,14 +80,13 @@ def render(
     from cluster.rendering import foundation, kustomization, plain_yaml
 
     loaded = load(recipe, profile, settings)
-    base = foundation(loaded)
     if to is None:
         work = _workload(loaded, _known(kind), until, student_folder, update=update)
-        typer.echo(plain_yaml([*base.objects, *work.objects]), nl=False)
+        typer.echo(plain_yaml([*foundation(loaded).objects, *work.objects]), nl=False)
         _tell_uploads(work)
         return
     works = _all_workloads(loaded, until, student_folder, update=update)
-    for name, text in kustomization(base, works).items():
+    for name, text in kustomization(loaded, works).items():
         (to / name).parent.mkdir(parents=True, exist_ok=True)
         (to / name).write_text(text, encoding="utf-8")
     for name in works:

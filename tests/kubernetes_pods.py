@@ -19,6 +19,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections import defaultdict
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -48,7 +49,7 @@ FAST = {
 }
 
 
-@dataclass
+@dataclass(eq=False)
 class Pod:
     """A pod, and the processes that are it."""
 
@@ -170,6 +171,7 @@ class Operator:
             *(RAY, "start", "--head", "--block", "--no-monitor"),
             *(f"--port={self.gcs_port}", f"--dashboard-port={self.dashboard_port}"),
             *("--dashboard-host=127.0.0.1", "--include-dashboard=true"),
+            f"--ray-client-server-port={free_ports(1)[0]}",
             *self._common(head),
         ]
         process = self._start(name, command, environment)
@@ -182,6 +184,7 @@ class Operator:
 
     def submit(self, entrypoint: str, submission_id: str, *, wait: bool = True) -> subprocess.Popen:
         """Hand a job's entrypoint to the head, as the submitter does; its log is followed."""
+        self.wait_for_dashboard()
         command = [
             *(RAY, "job", "submit", "--address", self.dashboard, "--submission-id", submission_id),
             *([] if wait else ["--no-wait"]),
@@ -189,6 +192,20 @@ class Operator:
         ]
         head = self.of_group("headgroup")[0]
         return self._start(f"submitter-{submission_id}", command, head.environment)
+
+    def wait_for_dashboard(self, seconds: float = 120) -> None:
+        """Wait until the head takes jobs, as the submitter does."""
+        header = {"Authorization": f"Bearer {self.token}"}
+        asked = urllib.request.Request(f"{self.dashboard}/api/gcs_healthz", headers=header)
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                with urllib.request.urlopen(asked, timeout=5):
+                    return
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.5)
 
     def _common(self, group: Object) -> list[str]:
         """What `ray start` gets of a group's structured resources and labels (common/pod.go)."""
@@ -199,6 +216,9 @@ class Operator:
             f"--num-gpus={resources.get('GPU', 0)}",
             f"--labels={labels}",
             f"--object-store-memory={OBJECT_STORE_BYTES}",
+            # Pods have addresses of their own; here all share one, so each takes free ports.
+            "--node-ip-address=127.0.0.1",
+            *("--min-worker-port=0", "--max-worker-port=0"),
             "--dashboard-agent-listen-port=0",
             "--disable-usage-stats",
         ]
@@ -222,6 +242,7 @@ class Operator:
                 "RAY_HEAD_POD_NAME": head,
                 "RAY_CLUSTER_NAME": self.name,
                 "RAY_CLUSTER_NAMESPACE": self.namespace,
+                "AUTOSCALER_METRIC_PORT": str(free_ports(1)[0]),
             },
         )
 

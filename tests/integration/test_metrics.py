@@ -74,7 +74,8 @@ def scraped(port: int) -> dict[str, dict[str, float]]:
     for name, labels, value in re.findall(r"^ray_(stillhouse_\w+)\{(.*)\} (\S+)$", text, re.M):
         tags = dict(re.findall(r'(\w+)="([^"]*)"', labels))
         assert (tags["run"], tags["stage"], tags["teacher"]) == ("the-run", "ask", "light")
-        found[name][tags.get("outcome") or tags["direction"]] = float(value)
+        last = next((tags[k] for k in ("outcome", "direction", "use") if k in tags), "")
+        found[name][last] = float(value)
     return found
 
 
@@ -98,10 +99,17 @@ def test_rows_and_tokens_come_out_of_rays_own_endpoint(cluster, context, tmp_pat
     wanted = {
         "stillhouse_rows_total": {"kept": 180, "rejected": 20},
         # Two tokens in and three out for each answer of a light engine.
-        "stillhouse_tokens": {"in": 360, "out": 540},
+        "stillhouse_tokens": {"in": 360, "cached": 0, "out": 540},
+        "stillhouse_engines": {"": 1},
+        "stillhouse_engine_restarts": {"": 0},
     }
     port = ray.nodes()[0]["MetricsExportPort"]
     deadline = time.monotonic() + 60
-    while (found := scraped(port)) != wanted and time.monotonic() < deadline:
+    while not (found := scraped(port)).items() >= wanted.items() and time.monotonic() < deadline:
         time.sleep(0.5)
-    assert found == wanted
+    assert found == wanted | found
+    # A core costs $0.048 an hour, and the light engine is never idle or starting.
+    seconds = sum(found["stillhouse_device_seconds"].values())
+    cost = found["stillhouse_cost"][""]
+    assert cost == pytest.approx(seconds * 0.048 / 3600)
+    assert found["stillhouse_cost_per_thousand_rows"][""] == pytest.approx(cost * 1000 / 180)

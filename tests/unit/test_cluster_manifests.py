@@ -16,7 +16,7 @@ from cluster.kuberay import WorkerGroup
 from cluster.naming import LONGEST, object_name
 from cluster.objects import PodSpec
 from cluster.ray_cluster import RAY_VERSION
-from cluster.rendering import foundation, kustomization
+from cluster.rendering import kustomization
 from cluster.workloads import Kind, workload
 from core.errors import UseError
 from core.recipe import StudentRecipe, TrainingRecipe
@@ -392,7 +392,7 @@ def test_what_is_mounted_is_the_same_recipe(tmp_path):
 def test_kustomize_builds_the_tree(tmp_path):
     recipe = gpu_recipe(tmp_path, redis={})
     works = {kind: workload(recipe, kind) for kind in ("job", "cluster")}
-    for name, text in kustomization(foundation(recipe), works).items():
+    for name, text in kustomization(recipe, works).items():
         (tmp_path / "tree" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "tree" / name).write_text(text)
     for kind in works:
