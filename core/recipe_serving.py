@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -94,6 +94,8 @@ class Serve(Section):
     backend: Backend | None = None
     """What computes an encoder's forward pass: `torch` as it was trained, `torch-bfloat16`, or on
     a CPU `onnx` and `onnx-int8`, which need the extra `onnx`. `torch` if absent."""
+    engine: dict[str, Any] = {}
+    """Engine arguments of causal students, handed to vLLM as they are (`max_model_len`, ...)."""
     max_batch_size: int = Field(default=32, ge=1)
     """Texts that share one forward pass at most; of a question each choice is one."""
     max_batch_tokens: int = Field(default=8192, ge=1)
@@ -141,7 +143,7 @@ class Serve(Section):
         return self
 
 
-MEASURED = {"replicas", "device", "backend", "max_batch_size", "max_batch_tokens"}
+MEASURED = {"replicas", "device", "backend", "engine", "max_batch_size", "max_batch_tokens"}
 MEASURED |= {"batch_wait_ms", "max_ongoing", "log_requests"}
 """What of the section decides the figures of a comparison."""
 

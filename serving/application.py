@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ray import serve
 from ray.serve.config import AutoscalingConfig, BackpressureConfig
 
-from core.errors import WorkError
+from core.errors import UseError, WorkError
 from core.placement import placed
 from core.recipe_serving import Serve
-from serving.arguments import SharedStudent, read_arguments
+from core.run import Folder
+from core.student_reading import FILE, StudentReading
+from serving.arguments import SharedStudent, Student, read_arguments
 from serving.encoder import encoder_student
 from serving.front import DEPLOYMENT, Front, Placed
 from serving.instance import proxy_processes, quiet_logging, replica_processes, start_serve
@@ -81,6 +83,16 @@ def build(args: dict[str, Any]) -> serve.Application:
         UseError: An argument is wrong, or a folder holds no student.
     """
     arguments = read_arguments(args)
+    if _write(arguments.students):
+        from serving.writers import lay_out_writers, writing_student
+
+        return lay_out_writers(
+            {
+                name: writing_student(one.folder, one.engine, one.adapters, one.card)
+                for name, one in arguments.students.items()
+            },
+            arguments.serve,
+        )
 
     def beside(shared: SharedStudent | None) -> Beside | None:
         return None if shared is None else Beside(encoder_student(shared.folder), shared.share)
@@ -96,6 +108,36 @@ def build(args: dict[str, Any]) -> serve.Application:
         },
         arguments.serve,
     )
+
+
+def _write(students: Mapping[str, Student]) -> bool:
+    """Whether students write, and do not choose.
+
+    Raises:
+        UseError: Some do, and some do not.
+    """
+    families = {name: family_of(one.folder) for name, one in students.items()}
+    writers = [name for name, family in families.items() if family != "encoder"]
+    if writers and len(writers) < len(families):
+        raise UseError(
+            "args.students",
+            f"{', '.join(writers)} write, and the others choose: they have different APIs.",
+            "Serve them as two applications.",
+        )
+    for name in writers:
+        if students[name].canary or students[name].shadow:
+            raise UseError(
+                f"args.students.{name}",
+                "canary and shadow are for students that choose.",
+                "Serve the other one under a name of its own.",
+            )
+    return bool(writers)
+
+
+def family_of(folder: str) -> str:
+    """A student's family, as its folder says; one that says nothing is an encoder."""
+    place = Folder(folder)
+    return StudentReading(**place.read_json(FILE)).family if place.has(FILE) else "encoder"
 
 
 def lay_out(offered: Mapping[str, Offered], settings: Serve) -> serve.Application:
@@ -119,7 +161,7 @@ def lay_out(offered: Mapping[str, Offered], settings: Serve) -> serve.Applicatio
         )
     loaded = [one.model for one in placed.values() if one.handle is None]
     heavy = any(model.holds_device for model in loaded)
-    options = _options(settings) if heavy else _light(settings)
+    options = held_options(settings) if heavy else _light(settings)
     front = serve.deployment(name=DEPLOYMENT, **options)(serve.ingress()(Front))
     return front.bind(placed, settings)
 
@@ -146,32 +188,60 @@ def deploy(
         UseError: The port cannot be had.
         WorkError: A model could not be loaded.
     """
+    whole = {key: one if isinstance(one, Offered) else Offered(one) for key, one in offered.items()}
+    running = run(
+        lambda: lay_out(whole, settings),
+        list(offered),
+        settings,
+        name=name,
+        prefix=prefix,
+        logs=logs,
+    )
+    return replace(running, models={key: one.model for key, one in whole.items()})
+
+
+def run(
+    layout: Callable[[], serve.Application],
+    models: Sequence[str],
+    settings: Serve,
+    *,
+    name: str,
+    prefix: str | None,
+    logs: Path | None,
+) -> Endpoint:
+    """Run an application and wait until it answers; a running one of its name is replaced.
+
+    Args:
+        layout: Lays it out, when Serve runs.
+        models: What is in it, for messages.
+        settings: The recipe's `serve` section.
+        name: Of the application.
+        prefix: What its routes begin with; `/NAME` if None.
+        logs: Folder for Serve's logs, or None for Ray's own session folder.
+
+    Raises:
+        UseError: The port cannot be had.
+        WorkError: A model could not be loaded.
+    """
     base = start_serve(settings, logs)
     prefix = prefix or f"/{name}"
-    whole = {key: one if isinstance(one, Offered) else Offered(one) for key, one in offered.items()}
     before = name in serve.status().applications
     try:
-        serve.run(
-            lay_out(whole, settings),
-            name=name,
-            route_prefix=prefix,
-            logging_config=quiet_logging(logs),
-        )
+        serve.run(layout(), name=name, route_prefix=prefix, logging_config=quiet_logging(logs))
     except RuntimeError as error:
         cause = _last_words(name)
         if not before:  # otherwise the replicas of the one before still answer
             serve.delete(name)
         raise WorkError(
-            f"serving {', '.join(offered)}",
+            f"serving {', '.join(models)}",
             f"a replica did not start: {cause}",
             f"Serve's logs are in {logs or 'the Ray session folder'}.",
         ) from error
-    models = {key: one.model for key, one in whole.items()}
-    return Endpoint(name, f"{base}{prefix}".rstrip("/"), models)
+    return Endpoint(name, f"{base}{prefix}".rstrip("/"))
 
 
 def _deployment(name: str, model: ServedModel, settings: Serve) -> serve.Application:
-    options = _options(settings) if model.holds_device else _light(settings)
+    options = held_options(settings) if model.holds_device else _light(settings)
     return serve.deployment(name=name, **options)(ModelReplica).bind(model, settings)
 
 
@@ -188,7 +258,7 @@ def _beside(
     )
 
 
-def _options(settings: Serve) -> dict[str, Any]:
+def held_options(settings: Serve) -> dict[str, Any]:
     """Of a deployment whose replicas hold the device."""
     scale = settings.scale
     options: dict[str, Any] = {"num_replicas": scale.max}
@@ -211,7 +281,7 @@ def _options(settings: Serve) -> dict[str, Any]:
         },
         "max_ongoing_requests": settings.max_ongoing,
         "max_queued_requests": settings.max_queued,
-        **_always(settings),
+        **always(settings),
     }
 
 
@@ -220,11 +290,12 @@ def _light(settings: Serve) -> dict[str, Any]:
     return {
         "ray_actor_options": {"num_cpus": 0},
         "max_ongoing_requests": LIGHT_FRONT_REQUESTS,
-        **_always(settings),
+        **always(settings),
     }
 
 
-def _always(settings: Serve) -> dict[str, Any]:
+def always(settings: Serve) -> dict[str, Any]:
+    """Options of every deployment."""
     return {
         "backpressure_config": BackpressureConfig(
             status_code=429, retry_after_s=settings.retry_after_seconds

@@ -21,7 +21,7 @@ class SharedStudent(Section):
 
 
 class Student(Section):
-    """A student of the encoder family."""
+    """A student: one that chooses, or one that writes."""
 
     folder: str
     """Path or URL of its Hugging Face folder, seen by every replica."""
@@ -31,6 +31,10 @@ class Student(Section):
     """Answers its share of the requests in the student's place."""
     shadow: SharedStudent | None = None
     """Hears its share of the requests too, and is compared; callers never see it."""
+    engine: dict[str, Any] = {}
+    """Of a causal one: engine arguments beside those of `serve.engine`, handed to vLLM."""
+    adapters: dict[Name, str] = {}
+    """Of a causal one: LoRA adapters by name, each a path or URL; asked as `STUDENT:ADAPTER`."""
 
 
 class Arguments(Section):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -125,6 +126,7 @@ class Encoder:
         self._idle.set()
         self._done = {"forwards": 0.0, "sequences": 0.0, "tokens": 0.0, "padded_tokens": 0.0}
         self._done |= {"forward_seconds": 0.0, "forward_cpu_seconds": 0.0}
+        self._done["forward_thread"] = self._thread.submit(threading.get_native_id).result()
         self._join_batch = serve.batch(
             max_batch_size=self._budget.tokens,
             batch_wait_timeout_s=settings.batch_wait_ms / 1000,
@@ -161,7 +163,7 @@ class Encoder:
         ]
 
     def statistics(self) -> dict[str, float]:
-        """Forward passes so far, the sequences and tokens in them, and the time that they took."""
+        """Forward passes so far, what was in them and what they took; and their thread's number."""
         return dict(self._done)
 
     async def _run_pieces(self, pieces: list[Piece]) -> list[np.ndarray]:

@@ -52,9 +52,11 @@ class Reply:
     latency_seconds: float
     """0 after an error."""
     answer: dict[str, Any] | None = None
-    """The JSON of the answer; None after an error."""
+    """The JSON of the answer, or `stream` with the lines of one; None after an error."""
     error: str = ""
     """Status and body of the answer, or what broke the connection."""
+    first_seconds: float = 0.0
+    """Until the first part of the answer came."""
 
     @property
     def usage(self) -> Usage | None:
@@ -182,8 +184,8 @@ def load_result(found: dict[str, Any], load: Load) -> LoadResult:
         load: That was sent.
     """
     replies = [
-        Reply(0.0, error=error) if error else Reply(latency, json.loads(text))
-        for latency, text, error in zip(
+        Reply(0.0, error=error) if error else _reply(first, json.loads(text))
+        for first, text, error in zip(
             found["ttfts"], found["generated_texts"], found["errors"], strict=True
         )
     ]
@@ -201,3 +203,7 @@ def load_result(found: dict[str, Any], load: Load) -> LoadResult:
         percentiles if found["completed"] else None,
         found["request_goodput"] or 0.0,
     )
+
+
+def _reply(first_seconds: float, told: dict[str, Any]) -> Reply:
+    return Reply(told["seconds"], told["answer"], first_seconds=first_seconds)

@@ -88,15 +88,21 @@ async def _post(request_func_input: Any, session: Any, pbar: Any = None) -> Any:
         async with session.post(
             request_func_input.api_url + request["route"], json=request["body"]
         ) as response:
-            text = await response.text()
-            output.latency = output.ttft = time.perf_counter() - began
+            parts = []
+            async for part in response.content.iter_any():
+                output.ttft = output.ttft or time.perf_counter() - began
+                parts.append(part)
+            output.latency = time.perf_counter() - began
+            text = b"".join(parts).decode(errors="replace")
             output.success = response.status == 200
             if output.success:
-                output.generated_text = text
+                streamed = response.content_type == "text/event-stream"
+                answer = {"stream": text} if streamed else json.loads(text)
+                told = {"seconds": output.latency, "answer": answer}
+                output.generated_text = json.dumps(told)
             else:
                 output.error = f"{response.status} {text}"
     except (aiohttp.ClientError, TimeoutError) as error:
-        output.latency = output.ttft = time.perf_counter() - began
         output.error = f"{type(error).__name__}: {error}"
     if pbar:
         pbar.update(1)

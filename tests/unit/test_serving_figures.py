@@ -111,15 +111,16 @@ def test_what_the_generator_tells_becomes_a_result():
     told = {
         "duration": 2.0,
         "completed": 1,
-        "ttfts": [0.25, 0.5],
-        "generated_texts": ['{"results": []}', ""],
+        "ttfts": [0.125, 0.0],
+        "generated_texts": ['{"seconds": 0.25, "answer": {"results": []}}', ""],
         "errors": ["", "429 later"],
         "mean_e2el_ms": 250.0,
         "p95_e2el_ms": 250.0,
         "request_goodput": 0.5,
     }
     result = load_result(told, load)
-    assert result.replies == [Reply(0.25, {"results": []}), Reply(0.0, error="429 later")]
+    answered = Reply(0.25, {"results": []}, first_seconds=0.125)
+    assert result.replies == [answered, Reply(0.0, error="429 later")]
     assert result.latency_ms == {"mean": 250.0, "p95": 250.0}
     assert rate_figures(result) == {
         "rate": 5.0,

@@ -1,0 +1,167 @@
+"""The OpenAI routes of an application of students, on those of `ray.serve.llm`.
+
+What is taken of Ray that is not public stands in this module alone.
+"""
+
+# FastAPI reads the annotations of routes when they are made: no `from __future__` here.
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any
+
+from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi.responses import JSONResponse
+from ray import serve
+from ray.llm._internal.serve.core.ingress.middleware import (
+    SetRequestIdMiddleware,
+    add_exception_handling_middleware,
+)
+from ray.serve.exceptions import BackPressureError
+from ray.serve.llm.ingress import OpenAiIngress, make_fastapi_ingress
+from ray.serve.llm.openai_api_models import ChatCompletionRequest, CompletionRequest
+
+from core.recipe_serving import Serve
+from serving.gate import Gate, Refusal, record_of
+from serving.replica import too_many
+from serving.writers import WritingStudent
+
+ROUTES = {
+    "models": lambda app: app.get("/v1/models"),
+    "model_data": lambda app: app.get("/v1/models/{model:path}"),
+    "completions": lambda app: app.post("/v1/completions"),
+    "chat": lambda app: app.post("/v1/chat/completions"),
+    "healthz": lambda app: app.get("/healthz"),
+    "readyz": lambda app: app.get("/readyz"),
+}
+"""By the method that answers. Embeddings, audio and scores are nothing that a student gives."""
+
+
+class StudentIngress(OpenAiIngress):  # type: ignore[misc]  # Ray has no types
+    """Hands requests on to the students, each in a deployment of its own."""
+
+    def __init__(
+        self,
+        llm_deployments: dict[str, Any],
+        told: dict[str, dict[str, Any]],
+        retry_after_seconds: float,
+    ) -> None:
+        """Know the students.
+
+        Args:
+            llm_deployments: Their handles, by name.
+            told: What is told of each, by name; of an adapter by `STUDENT:ADAPTER`.
+            retry_after_seconds: What a caller is told to wait where too many wait already.
+        """
+        super().__init__(llm_deployments, dict.fromkeys(llm_deployments))
+        self._told = told
+        self._retry_after_seconds = retry_after_seconds
+
+    async def chat(self, body: ChatCompletionRequest, request: Request) -> Response:
+        """Answer a conversation, as a student answers behind the prompt that it was trained on."""
+        self._note(request, body.model)
+        answer: Response = await super().chat(body, request)
+        return answer
+
+    async def completions(self, body: CompletionRequest, request: Request) -> Response:
+        """Write on from a text as it stands."""
+        self._note(request, body.model)
+        answer: Response = await super().completions(body, request)
+        return answer
+
+    async def models(self) -> dict[str, Any]:
+        """The students, and their adapters."""
+        data = [
+            {name: value for name, value in told.items() if name != "card"}
+            for told in self._told.values()
+        ]
+        return {"object": "list", "data": data}
+
+    async def model_data(self, model: str) -> dict[str, Any]:
+        """One student, with its card."""
+        if model not in self._told:
+            raise HTTPException(404, f"There is no model '{model}'.")
+        return self._told[model]
+
+    async def healthz(self) -> dict[str, str]:
+        """Whether this process answers."""
+        return {"status": "ok"}
+
+    async def readyz(self) -> dict[str, str]:
+        """The same: no student is started by a probe."""
+        return {"status": "ok"}
+
+    async def _get_model_id(self, model: str | None) -> str:
+        found: str = await super()._get_model_id(model)
+        if found not in self._told:  # an adapter that is not there
+            raise HTTPException(404, f"There is no model '{found}'.")
+        return found
+
+    async def _get_response(self, **asked: Any) -> AsyncGenerator[Any, None]:
+        try:
+            async for part in super()._get_response(**asked):
+                yield part
+        except BackPressureError:
+            raise too_many(self._retry_after_seconds) from None
+
+    def _note(self, request: Request, model: str | None) -> None:
+        record = record_of(request.scope)
+        # Only names that there are: callers must not be able to make metrics without end.
+        record.model = model if model in self._told else ""
+        record.inputs = 1
+        record.answered_by[""] += 1
+
+
+def bind_ingress(
+    served: Mapping[str, serve.Application],
+    students: Mapping[str, WritingStudent],
+    settings: Serve,
+    options: Mapping[str, Any],
+) -> serve.Application:
+    """Lay out the deployment that speaks HTTP.
+
+    Args:
+        served: The students' deployments, by name.
+        students: By name.
+        settings: The recipe's `serve` section.
+        options: Of the deployment.
+    """
+    told = {
+        asked: _told(asked, student)
+        for name, student in students.items()
+        for asked in (name, *(f"{name}:{adapter}" for adapter in student.adapters))
+    }
+    ingress = make_fastapi_ingress(StudentIngress, endpoint_map=ROUTES, app=_application(settings))
+    return serve.deployment(ingress, **options).bind(
+        llm_deployments=dict(served),
+        told=told,
+        retry_after_seconds=settings.retry_after_seconds,
+    )
+
+
+def _application(settings: Serve) -> FastAPI:
+    app = FastAPI(
+        title="Stillhouse",
+        description="Students that write, behind the OpenAI API.",
+        redoc_url=None,
+    )
+    add_exception_handling_middleware(app)
+    app.add_middleware(SetRequestIdMiddleware)
+    app.add_middleware(Gate, settings=settings)
+    app.add_exception_handler(Refusal, _refuse)
+    return app
+
+
+async def _refuse(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, Refusal)
+    return JSONResponse({"detail": error.detail}, error.status, error.headers)
+
+
+def _told(name: str, student: WritingStudent) -> dict[str, Any]:
+    return {
+        "id": name,
+        "object": "model",
+        "owned_by": "stillhouse",
+        "role": "student",
+        "family": student.reading.family,
+        "max_tokens": student.reading.max_length,
+        "max_answer_tokens": student.reading.max_answer_length,
+        "card": student.card,
+    }

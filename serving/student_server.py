@@ -1,0 +1,69 @@
+"""A causal student on `ray.serve.llm`, asked as it was trained."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from ray.llm._internal.serve.core.configs.llm_config import DiskMultiplexConfig
+from ray.serve.llm.deployment import LLMServer
+
+from core.models import adapter_folder
+from core.student_reading import StudentReading, prefixed
+
+
+class StudentServer(LLMServer):  # type: ignore[misc]  # Ray has no types
+    """The replica: vLLM's engine, with what the student's folder says of how it is asked."""
+
+    async def __init__(  # type: ignore[misc]  # Serve waits for it
+        self, llm_config: Any, *, reading: dict[str, Any], adapters: dict[str, str]
+    ) -> None:
+        """Start the engine.
+
+        Args:
+            llm_config: Of `ray.serve.llm`.
+            reading: A `core.student_reading.StudentReading` as a dictionary.
+            adapters: Folders of LoRA adapters by name.
+        """
+        self._reading = StudentReading(**reading)
+        await super().__init__(llm_config, model_downloader=partial(Adapters, adapters))
+
+    async def chat(self, request: Any, raw_request_info: Any = None) -> Any:
+        """Answer a conversation.
+
+        The last message begins with the prefix that asks for an answer, and what the caller leaves
+        open is as it was when the student was judged: the likeliest token each time.
+        """
+        request.messages = prefixed(request.messages, self._reading.answer_prefix)
+        given = request.model_fields_set
+        if "temperature" not in given:
+            request.temperature = 0.0
+        if not given & {"max_tokens", "max_completion_tokens"}:
+            request.max_completion_tokens = self._reading.max_answer_length
+        return await super().chat(request, raw_request_info)
+
+
+class Adapters:
+    """LoRA adapters in folders or object stores, in the form of Ray's loader of its own.
+
+    Ray's takes them from three clouds alone, by a path of its own choosing.
+    """
+
+    def __init__(self, folders: dict[str, str], **_: Any) -> None:
+        self._folders = folders
+        self._numbers = {name: number for number, name in enumerate(folders, start=1)}
+
+    async def load_model_from_config(self, lora_model_id: str, llm_config: Any) -> Any:  # noqa: ARG002
+        """Where an adapter is on this machine, fetched where it is not there yet.
+
+        Args:
+            lora_model_id: `STUDENT:ADAPTER`.
+            llm_config: Of the student.
+        """
+        name = lora_model_id.partition(":")[2]
+        return DiskMultiplexConfig(
+            model_id=lora_model_id,
+            max_total_tokens=None,
+            local_path=str(adapter_folder(self._folders[name])),
+            lora_assigned_int_id=self._numbers[name],
+        )
