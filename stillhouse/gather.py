@@ -13,6 +13,7 @@ from core.ledger import Entry, total
 from core.recipe_students import ChoiceObjective
 from core.run import Run
 from stillhouse.gather_ablation import ablations_of
+from stillhouse.gather_cascade import told_cascade
 from stillhouse.gather_serving import compare_facts, economics, servings
 from stillhouse.gather_sweep import sweep_of
 from stillhouse.report import data as report
@@ -55,6 +56,7 @@ def gather_of(reader: StudentReader) -> report.ReportData:
     kept = [row for stage in reader.stages(SELECT) for row in reader.rows(stage.name)]
     scored = _scored_items(reader)
     answers = _answers(comparison, predictions)
+    costs = economics(reader, reader.student, reader.ancestors(f"train-{reader.student}"))
     rejected = _rejected(reader)
     different = [row for row in answers if row.teacher is not None and row.teacher != row.student]
     wrong = [row for row in answers if row.student != row.answer]
@@ -67,7 +69,7 @@ def gather_of(reader: StudentReader) -> report.ReportData:
         qualities=qualities,
         comparison=comparison,
         confusion=_confusion(comparison, answers, len(recipe.task.choices)),
-        economics=economics(reader, reader.student, reader.ancestors(f"train-{reader.student}")),
+        economics=costs,
         servings=servings(reader, reader.student),
         stages=_stage_costs(reader),
         ways=_ways(reader, kept, scored),
@@ -84,6 +86,7 @@ def gather_of(reader: StudentReader) -> report.ReportData:
         ),
         sweep=sweep_of(reader),
         ablations=ablations_of(reader),
+        cascade=told_cascade(reader, reader.student, costs),
     )
 
 

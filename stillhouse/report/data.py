@@ -172,6 +172,45 @@ class Serving:
 
 
 @dataclass(frozen=True)
+class CascadePoint:
+    """What a student gives that defers at a threshold, on the rows that it is judged on."""
+
+    threshold: float
+    """A student that is surer than this answers itself."""
+    deferred: float
+    """Share of the rows that its teacher answers, 0 to 1."""
+    accuracy: float
+    """Of both together."""
+    money_per_thousand: float | None
+    """Money for a thousand requests."""
+
+
+@dataclass(frozen=True)
+class Cascade:
+    """A student that asks its teacher where it is not sure enough."""
+
+    student: str
+    teacher: str
+    """Its name in predictions, with the setting that is its best."""
+    within: float
+    """How far below the teacher it may be on the rows that the threshold was chosen on."""
+    threshold: float
+    chosen_rows: int
+    """Rows that it was chosen on."""
+    rows: int
+    """Rows that it is judged on: others."""
+    deferred: float
+    """Of these, the share that the teacher answers."""
+    accuracy: float
+    money_per_thousand: float | None
+    student_accuracy: float
+    """Of the student alone, on the rows that it is judged on."""
+    teacher_accuracy: float
+    curve: list[CascadePoint]
+    """From all-student to all-teacher."""
+
+
+@dataclass(frozen=True)
 class StageCost:
     """What all attempts at a stage used on one kind of device."""
 
@@ -525,6 +564,8 @@ class ReportData:
     """Where the recipe has one that was begun."""
     ablations: Ablations | None = None
     """The same of these."""
+    cascade: Cascade | None = None
+    """None until both have answered the evaluation rows."""
 
     def quality(self, name: str) -> Quality | None:
         """The quality of that name."""

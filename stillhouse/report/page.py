@@ -120,6 +120,7 @@ def _figures(data: ReportData) -> dict[str, Any]:
         "stages": figures.stages(data.stages),
         "latency": figures.latency(data.servings),
         "rates": serving_figures.rates(data.servings),
+        "cascade": serving_figures.cascade(data.cascade) if data.cascade else None,
         "break_even": figures.break_even(data.economics),
         "funnel": figures.funnel(data.ways),
         "balance": figures.balance(data.balance, data.choices),

@@ -5,11 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from matplotlib.figure import Figure as Canvas
-from matplotlib.ticker import FuncFormatter, LogLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
 from stillhouse.report import wording
-from stillhouse.report.data import Serving
-from stillhouse.report.drawing import MUTED, Figure, figure, plain_axes, title
+from stillhouse.report.data import Cascade, Serving
+from stillhouse.report.drawing import (
+    INK,
+    MUTED,
+    STUDENT,
+    TEACHER,
+    Figure,
+    end_labels,
+    figure,
+    plain_axes,
+    title,
+)
 from stillhouse.report.figures import ROLES
 
 
@@ -65,9 +75,40 @@ def rates(servings: Sequence[Serving]) -> Figure | None:
         return canvas
 
     told = " ".join(
-        f"{one.name}: "
+        f"{one.role}: "
         + ", ".join(f"{wording.number(x)} a second, {wording.number(y)} ms" for x, y in points)
         + "."
         for one, points in curves
     )
     return figure("rates", f"Latency by requests that arrive in a second. {told}", draw)
+
+
+def cascade(found: Cascade) -> Figure | None:
+    """Right answers by the share of rows that the teacher answers."""
+    shares = [100 * point.deferred for point in found.curve]
+    right = [100 * point.accuracy for point in found.curve]
+
+    def draw(width: int) -> Canvas:
+        canvas, axes = plain_axes(width, 280, left=56, right=84)
+        axes.axhline(100 * found.teacher_accuracy, color=TEACHER, linewidth=1, linestyle=":")
+        axes.step(shares, right, where="post", color=STUDENT, linewidth=2)
+        axes.plot(
+            [100 * found.deferred], [100 * found.accuracy], "o", color=INK, markersize=8, zorder=3
+        )
+        axes.set_xlim(-1, 101)
+        axes.margins(y=0.15)
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:.0f}%"))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:.0f}%"))
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+        axes.set_xlabel("Rows that the teacher answers")
+        axes.grid(axis="y")
+        end_labels(axes, [(100 * found.teacher_accuracy, "teacher", TEACHER)])
+        title(canvas, "Right answers")
+        return canvas
+
+    told = (
+        f"Right answers by the share that the teacher answers: from {right[0]:.1f}% with none to "
+        f"{right[-1]:.1f}% with all; {100 * found.accuracy:.1f}% with the chosen "
+        f"{100 * found.deferred:.1f}%."
+    )
+    return figure("cascade", told, draw)

@@ -74,6 +74,32 @@ def cost(stage, device_seconds, money, *, model="", making=True, attempts=1, **u
     return d.StageCost(entry, attempts, money, making)
 
 
+def measured(serving, rates, money, accuracy, tokens=None):
+    """The same serving with what an open loop found: by rate, the middle and the slow requests."""
+    return replace(
+        serving,
+        device_seconds_per_thousand=serving.cpu_seconds_per_thousand,
+        money_per_thousand=money,
+        accuracy=accuracy,
+        tokens_in_per_request=tokens,
+        tokens_cached_per_request=tokens and tokens - 12,
+        objective_ms=1000.0,
+        sustained_per_second=max(rate for rate, (_, slow) in rates.items() if slow <= 1000),
+        rates=[
+            d.RatePoint(rate, 0.98 * rate, 40, 0, middle, slow, 1.2 * slow)
+            for rate, (middle, slow) in rates.items()
+        ],
+    )
+
+
+def cascade():
+    points = [(0.0, 0.0, 0.861), (0.42, 0.08, 0.878), (0.6, 0.21, 0.894), (0.97, 1.0, 0.889)]
+    return d.Cascade(
+        *("minilm", "gemma raw", 0.01, 0.42, 331, 319, 0.08, 0.878, 0.0007, 0.861, 0.889),
+        [d.CascadePoint(*point, 0.0004 + 0.005 * point[1]) for point in points],
+    )
+
+
 def realistic() -> d.ReportData:
     """Such a run as the demonstration makes; the figures are invented for the test."""
     rng = random.Random(0)
@@ -160,25 +186,34 @@ def realistic() -> d.ReportData:
             [d.Price("cpu-core, one hour", 0.048, "assumed for the demonstration")],
         ),
         servings=[
-            d.Serving(
-                "Student", "student", 200, 0, 8, "cpu-core", 2, 21.4, 34.9, 52.2, 341.0, 29.3, 12.1
+            measured(
+                d.Serving(
+                    *("Student", "student", 200, 0, 8, "cpu-core", 2),
+                    *(21.4, 34.9, 52.2, 341.0, 29.3, 12.1),
+                ),
+                {
+                    85.0: (12.0, 18.1),
+                    170.0: (14.0, 25.0),
+                    255.0: (30.0, 90.0),
+                    307.0: (80.0, 260.0),
+                },
+                *(0.000391, 0.91),
             ),
-            d.Serving(
-                "Teacher, calibrated",
-                "teacher",
-                200,
-                0,
-                8,
-                "cpu-core",
-                2,
-                412.0,
-                604.0,
-                881.0,
-                18.9,
-                410.0,
-                11.8,
+            measured(
+                d.Serving(
+                    *("Teacher, calibrated", "teacher", 200, 0, 8, "cpu-core", 2),
+                    *(412.0, 604.0, 881.0, 18.9, 410.0, 11.8),
+                ),
+                {
+                    4.7: (130.0, 210.0),
+                    9.4: (160.0, 410.0),
+                    14.2: (300.0, 900.0),
+                    17.0: (800.0, 2100.0),
+                },
+                *(0.00547, 0.905, 140.0),
             ),
         ],
+        cascade=cascade(),
         stages=[
             cost(
                 "generate",
@@ -331,6 +366,7 @@ def empty() -> d.ReportData:
         confusion=None,
         economics=d.Economics("USD", None, None, None, 1000, None, None),
         servings=[],
+        cascade=None,
         stages=[],
         ways=[],
         rejections=[],
