@@ -55,12 +55,12 @@ class Endpoint:
 
     def processes(self) -> list[int]:
         """Processes of this application alone: its replicas, and engines that they ask."""
-        engines = [
+        engines = {
             pid
             for model in self.models.values()
             if isinstance(model, PromptedTeacher)
             for pid in model.engine.processes()
-        ]
+        }
         return [*replica_processes(self.name), *engines]
 
     def shared_processes(self) -> list[int]:

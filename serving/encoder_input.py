@@ -20,7 +20,7 @@ class EncoderInput:
     """A student's tokenizer, with what its head makes of a question."""
 
     def __init__(self, folder: Path, choices: tuple[str, ...] | None) -> None:
-        from transformers import AutoTokenizer
+        from transformers import AutoConfig, AutoTokenizer
 
         tokenizer: Any = AutoTokenizer.from_pretrained(folder)
         self._choices = choices
@@ -28,7 +28,9 @@ class EncoderInput:
         self.names = [name for name in known if name in tokenizer.model_input_names]
         """Of the model's inputs."""
         self._pad = tokenizer.pad_token_id or 0
-        self.max_tokens: int = tokenizer.model_max_length
+        # A tokenizer that knows no limit says so by a number that no tokenizer can hold.
+        most = getattr(AutoConfig.from_pretrained(folder), "max_position_embeddings", 512)
+        self.max_tokens: int = min(tokenizer.model_max_length, most)
         # The library's own call takes ten times as long for a single short text.
         self._tokenizer = tokenizer.backend_tokenizer
         # As training cut.
