@@ -20,6 +20,7 @@ from serving.encoder import encoder_student
 from serving.front import DEPLOYMENT, Front, Placed
 from serving.instance import proxy_processes, quiet_logging, replica_processes, start_serve
 from serving.models import ServedModel
+from serving.page import Page
 from serving.replica import ModelReplica
 from serving.teacher import PromptedTeacher
 
@@ -140,7 +141,9 @@ def family_of(folder: str) -> str:
     return StudentReading(**place.read_json(FILE)).family if place.has(FILE) else "encoder"
 
 
-def lay_out(offered: Mapping[str, Offered], settings: Serve) -> serve.Application:
+def lay_out(
+    offered: Mapping[str, Offered], settings: Serve, page: Page | None = None
+) -> serve.Application:
     """Divide models among deployments.
 
     The front loads the first model itself, so that a request makes one hop; a model that may scale
@@ -163,7 +166,7 @@ def lay_out(offered: Mapping[str, Offered], settings: Serve) -> serve.Applicatio
     heavy = any(model.holds_device for model in loaded)
     options = held_options(settings) if heavy else _light(settings)
     front = serve.deployment(name=DEPLOYMENT, **options)(serve.ingress()(Front))
-    return front.bind(placed, settings)
+    return front.bind(placed, settings, page)
 
 
 def deploy(
@@ -173,6 +176,7 @@ def deploy(
     name: str = "stillhouse",
     prefix: str | None = None,
     logs: Path | None = None,
+    page: Page | None = None,
 ) -> Endpoint:
     """Serve models in one application and wait until all of them answer.
 
@@ -183,6 +187,7 @@ def deploy(
             answers until the new one can.
         prefix: What its routes begin with, such as `/`; `/NAME` if absent.
         logs: Folder for Serve's logs, or None for Ray's own session folder.
+        page: What a person sees who tries it; there is no page if None.
 
     Raises:
         UseError: The port cannot be had.
@@ -190,7 +195,7 @@ def deploy(
     """
     whole = {key: one if isinstance(one, Offered) else Offered(one) for key, one in offered.items()}
     running = run(
-        lambda: lay_out(whole, settings),
+        lambda: lay_out(whole, settings, page),
         list(offered),
         settings,
         name=name,

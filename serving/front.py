@@ -8,7 +8,7 @@ from typing import Any
 
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse
 from ray.serve.handle import DeploymentHandle
 
 from core.errors import StillhouseError
@@ -30,6 +30,7 @@ from serving.bodies import (
 )
 from serving.gate import Gate, Refusal, record_of
 from serving.models import Model, ServedModel
+from serving.page import ROUTE, Page, render
 from serving.replica import RemoteModel
 from serving.shares import Share, SharedModel
 
@@ -58,13 +59,16 @@ class Placed:
 class Front:
     """The replica that speaks HTTP. A model that it loads itself is one hop nearer to callers."""
 
-    def __init__(self, placed: dict[str, Placed], settings: Serve) -> None:
+    def __init__(
+        self, placed: dict[str, Placed], settings: Serve, page: Page | None = None
+    ) -> None:
         self._settings = settings
+        self._page = page
         self._models = {name: self._open(name, one) for name, one in placed.items()}
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Build the application in the replica: nothing of FastAPI has to be pickled."""
-        return build_application(self._models, self._settings)
+        return build_application(self._models, self._settings, self._page)
 
     def statistics(self, model: str) -> dict[str, float]:
         """What a model that was loaded here has done."""
@@ -92,12 +96,15 @@ class Front:
         return RemoteModel(handle, told, self._settings.retry_after_seconds)
 
 
-def build_application(models: Mapping[str, Model], settings: Serve) -> FastAPI:
+def build_application(
+    models: Mapping[str, Model], settings: Serve, page: Page | None = None
+) -> FastAPI:
     """The routes.
 
     Args:
         models: By the name that requests give.
         settings: The recipe's `serve` section.
+        page: What is shown where a person tries it; there is no such page if None.
     """
     app = FastAPI(
         title="Stillhouse",
@@ -166,6 +173,13 @@ def build_application(models: Mapping[str, Model], settings: Serve) -> FastAPI:
         A model that has scaled to zero counts as ready, and is not started by this.
         """
         return Health(status="ok")
+
+    if page is not None:
+        shown = render(page)
+
+        @app.get(ROUTE, include_in_schema=False)
+        async def try_it() -> HTMLResponse:
+            return HTMLResponse(shown)
 
     @app.exception_handler(Refusal)
     async def refuse(_: Request, error: Exception) -> JSONResponse:

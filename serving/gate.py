@@ -16,13 +16,14 @@ from ray.serve import metrics
 
 from core.recipe_serving import Serve
 from serving.keys import KeyRing
+from serving.page import ROUTE as PAGE
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
-OPEN = frozenset({"/healthz", "/readyz", "/docs", "/openapi.json"})
-"""Paths that need no key: probes, and the description of the API."""
+OPEN = frozenset({"/healthz", "/readyz", "/docs", "/openapi.json", PAGE})
+"""Paths that need no key: probes, the description of the API, and the page, which asks for one."""
 
 RECORD = "stillhouse.record"
 """Key of a request's scope under which its record is."""

@@ -324,23 +324,31 @@ def serve(
     shadow_share: Annotated[
         float, typer.Option(min=0.0001, max=1, help="Share of the requests for the shadow.")
     ] = 1.0,
+    cascade: Annotated[
+        bool, typer.Option("--cascade", help="Let the teacher answer where it is not sure.")
+    ] = False,
+    page: Annotated[
+        bool, typer.Option("--page", help="A page to try it at /try, beside its teacher.")
+    ] = False,
     detach: Annotated[
         bool, typer.Option("--detach", help="Leave the endpoint on the cluster at RAY_ADDRESS.")
     ] = False,
 ) -> None:
     """Serve a run's student over HTTP until interrupted."""
-    from stillhouse.endpoint import Beside, serve_run
+    from stillhouse.endpoint import Beside, Wanted, serve_run
     from stillhouse.workflow import open_run
 
-    serve_run(
-        open_run(folder),
+    wanted = Wanted(
         student,
         port,
-        name=name,
-        canary=Beside(canary, canary_share) if canary else None,
-        shadow=Beside(shadow, shadow_share) if shadow else None,
+        name,
+        Beside(canary, canary_share) if canary else None,
+        Beside(shadow, shadow_share) if shadow else None,
+        cascade=cascade,
+        page=page,
         stay=not detach,
     )
+    serve_run(open_run(folder), wanted)
 
 
 @app.command()

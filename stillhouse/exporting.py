@@ -11,12 +11,13 @@ from pathlib import Path, PurePosixPath
 from core.errors import UseError
 from core.licences import Source, licences, notice, objections
 from core.models import model_folder
+from core.recipe import StudentRecipe
 from core.run import Run
 from stillhouse.card_data import CardData, gather_card
 from stillhouse.delivery import Parcel, push_to_hub, write_folder, write_store
 from stillhouse.gather import StudentReader
 from stillhouse.model_card import RECIPE, model_card
-from stillhouse.workflow import refuse_without_student, trained_student
+from stillhouse.workflow import recipe_of, refuse_without_student, trained_student
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 """Ends of files that can run code when they are loaded."""
@@ -75,6 +76,16 @@ def export_student(
         parcel = _parcel(run, files, data, repository)
         places.append(push_to_hub(parcel, repository, public=public))
     return Exported(places, _warnings(data.sources))
+
+
+def card_of(run: Run, student: str) -> str:
+    """A student's model card; empty where its run's method writes none."""
+    if not isinstance(recipe_of(run).recipe, StudentRecipe):
+        return ""
+    _, trained = trained_student(run, student)
+    files = _files(model_folder(trained.folder.child("student").location))
+    data = gather_card(StudentReader(run, student=student))
+    return str(_parcel(run, files, data, student)["README.md"], "utf-8")  # type: ignore[arg-type]
 
 
 def _repository(push: str | None, *, public: bool) -> str | None:

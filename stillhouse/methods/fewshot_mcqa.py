@@ -7,7 +7,7 @@ examples ─ write ──────┐
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -290,6 +290,13 @@ def stages(loaded: LoadedRecipe) -> list[Stage]:
 def compare(context: StageContext) -> StageResult:
     """Stage: teacher and student over HTTP; the teacher is asked as it was when it scored."""
     import serving.stage
+
+    rows = context.inputs["evaluation"].read().to_pylist()
+    return serving.stage.compare(context, compared(context), rows)
+
+
+def compared(context: StageContext) -> dict[str, Any]:
+    """Teacher and student as they are compared: `serving.compared.Compared` by role."""
     from pipelines.teacher_scorer import fewshot_choice_scorer
     from serving.compared import Chooser, student_chooser
     from serving.teacher import PromptedTeacher
@@ -297,13 +304,7 @@ def compare(context: StageContext) -> StageResult:
     name = context.settings["teacher"]
     engine = context.engine(name)
     teacher = PromptedTeacher(engine, fewshot_choice_scorer(context))
-    return serving.stage.compare(
-        context,
-        {
-            "teacher": Chooser(
-                name, engine.model, teacher, engine.device, engine.replicas, "teacher"
-            ),
-            "student": student_chooser(context),
-        },
-        context.inputs["evaluation"].read().to_pylist(),
-    )
+    return {
+        "teacher": Chooser(name, engine.model, teacher, engine.device, engine.replicas, "teacher"),
+        "student": student_chooser(context),
+    }
