@@ -102,8 +102,8 @@ class TrainingRecipe(Recipe):
     """Which variants of this recipe `stillhouse ablate` compares; none if absent."""
     serve: Serve = Serve()
     """The endpoint."""
-    compare: Compare = Compare()
-    """The cost comparison."""
+    compare: Compare | None = None
+    """The cost comparison; none if absent."""
 
     @property
     def choices(self) -> list[str]:
@@ -126,6 +126,8 @@ class StudentRecipe(TrainingRecipe):
 
     task: Task
     """What the student must learn."""
+    compare: Compare = Compare()
+    """The cost comparison."""
 
     @property
     def choices(self) -> list[str]:

@@ -23,6 +23,7 @@ from serving.models import ServedModel
 from serving.page import Page
 from serving.replica import ModelReplica
 from serving.teacher import PromptedTeacher
+from serving.text_teacher import TextTeacher
 
 LIGHT_FRONT_REQUESTS = 4096
 """Requests that a front without models holds at once; the models' deployments set the limits."""
@@ -59,7 +60,7 @@ class Endpoint:
         engines = {
             pid
             for model in self.models.values()
-            if isinstance(model, PromptedTeacher)
+            if isinstance(model, PromptedTeacher | TextTeacher)
             for pid in model.engine.processes()
         }
         return [*replica_processes(self.name), *engines]

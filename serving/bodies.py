@@ -19,7 +19,7 @@ from pydantic_core import PydanticCustomError
 
 from core.recipe_section import Name
 from core.recipe_serving import RequestLimits
-from core.teacher import Usage
+from core.teacher import Completion, Usage
 from serving.answers import Answer, Question
 from serving.models import Description
 
@@ -85,6 +85,36 @@ class ChooseResponse(Body):
     """One per question, in their order."""
     usage: TokenUsage | None = None
     """Absent where the model does not count."""
+
+
+class CompletionChoice(Body):
+    """One text."""
+
+    index: int
+    """From 0."""
+    text: str
+    finish_reason: str
+    """`stop` or `length`."""
+
+
+class CompletionUsage(Body):
+    """Tokens of a request, in OpenAI's words; null where nobody has counted them."""
+
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    total_tokens: int
+    prompt_tokens_details: dict[str, int | None]
+    """`cached_tokens`: those that the prefix cache answered."""
+
+
+class CompletionResponse(Body):
+    """Answer of `POST /v1/completions`, in OpenAI's form."""
+
+    object: str = "text_completion"
+    model: str
+    choices: list[CompletionChoice]
+    """As many as the teacher was asked for when it answered the training rows."""
+    usage: CompletionUsage
 
 
 class ModelInfo(Body):
@@ -156,6 +186,8 @@ class Requests:
     """Of `POST /v1/classify`."""
     choose: type[Body]
     """Of `POST /v1/multiple-choice`."""
+    complete: type[Body]
+    """Of `POST /v1/completions`."""
 
 
 def request_bodies(limits: RequestLimits, models: Sequence[str]) -> Requests:
@@ -165,6 +197,10 @@ def request_bodies(limits: RequestLimits, models: Sequence[str]) -> Requests:
         limits: Of the endpoint.
         models: Their names; another is not found, which is no fault of the body.
     """
+    model: Any = Annotated[
+        Name,
+        Field(description="One of `GET /v1/models`.", json_schema_extra={"enum": list(models)}),
+    ]
     text = Annotated[
         str,
         Field(max_length=limits.characters, json_schema_extra={"pattern": r"\S"}),
@@ -196,19 +232,20 @@ def request_bodies(limits: RequestLimits, models: Sequence[str]) -> Requests:
             name,
             __base__=Body,
             __doc__=doc,
-            model=Annotated[
-                Name,
-                Field(
-                    description="One of `GET /v1/models`.",
-                    json_schema_extra={"enum": list(models)},
-                ),
-            ],
+            model=model,
             input=Annotated[either, Field(description=f"A {what}, or a list of {what}s.")],
         )
 
     return Requests(
         body("ClassifyRequest", text, "text", "Body of `POST /v1/classify`."),
         body("ChooseRequest", question, "question", "Body of `POST /v1/multiple-choice`."),
+        create_model(
+            "CompletionRequest",
+            __base__=Body,
+            __doc__="Body of `POST /v1/completions`.",
+            model=model,
+            prompt=Annotated[text, Field(description="What to write on from.")],
+        ),
     )
 
 
@@ -251,6 +288,24 @@ def chosen(model: str, answers: list[Answer]) -> ChooseResponse:
             for one in answers
         ],
         usage=_usage(answers),
+    )
+
+
+def completed(model: str, texts: list[Completion]) -> CompletionResponse:
+    """Answer of `POST /v1/completions`."""
+    used = sum((one.usage for one in texts), Usage())
+    return CompletionResponse(
+        model=model,
+        choices=[
+            CompletionChoice(index=number, text=one.text, finish_reason=one.finish)
+            for number, one in enumerate(texts)
+        ],
+        usage=CompletionUsage(
+            prompt_tokens=used.tokens_in,
+            completion_tokens=used.tokens_out,
+            total_tokens=used.tokens,
+            prompt_tokens_details={"cached_tokens": used.tokens_cached},
+        ),
     )
 
 

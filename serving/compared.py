@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from core.recipe_section import Device
+from core.recipe_serving import Serve
 from core.stage import StageContext
+from serving.application import Endpoint, deploy
 from serving.encoder import encoder_student
 from serving.load import Reply, Request
 from serving.models import ServedModel
+from serving.text_teacher import TextTeacher
+from serving.writers import WritingStudent, deploy_writers
 
 Row = dict[str, Any]
 
@@ -29,11 +34,6 @@ class Compared(Protocol):
         ...
 
     @property
-    def served(self) -> ServedModel:
-        """What is deployed."""
-        ...
-
-    @property
     def device(self) -> Device | None:
         """Of one replica or engine; None where tokens are paid."""
         ...
@@ -47,8 +47,22 @@ class Compared(Protocol):
         """How it is asked about a row."""
         ...
 
-    def prediction(self, row: Row, reply: Reply) -> Row:
-        """What it answered, as a row of `core.rows.PREDICTION`."""
+    def deploy(self, settings: Serve, name: str, logs: Path) -> Endpoint:
+        """Serve it in an application of its own.
+
+        Args:
+            settings: The recipe's `serve` section.
+            name: Of the application.
+            logs: Folder for Serve's logs.
+        """
+        ...
+
+    def right(self, row: Row, reply: Reply) -> bool:
+        """Whether what it answered is right."""
+        ...
+
+    def prediction(self, row: Row, reply: Reply) -> Row | None:
+        """What it answered, as a row of `core.rows.PREDICTION`; None where it did not choose."""
         ...
 
 
@@ -71,6 +85,14 @@ class Chooser:
         question = {"question": row["question"], "choices": row["choices"]}
         return Request("/v1/multiple-choice", {"model": self.key, "input": question})
 
+    def deploy(self, settings: Serve, name: str, logs: Path) -> Endpoint:
+        """Serve it in an application of its own."""
+        return deploy({self.key: self.served}, settings, name=name, logs=logs)
+
+    def right(self, row: Row, reply: Reply) -> bool:
+        """Whether the most probable choice is the right one."""
+        return bool(self.prediction(row, reply)["predicted"] == row["answer"])
+
     def prediction(self, row: Row, reply: Reply) -> Row:
         """Row of `core.rows.PREDICTION`."""
         assert reply.answer is not None, "it was answered"
@@ -88,6 +110,46 @@ class Chooser:
             "probabilities": probabilities,
             "difficulty": row["difficulty"],
         }
+
+
+@dataclass(frozen=True)
+class Writer:
+    """A model that writes, behind the OpenAI API: a teacher's engine, or a student."""
+
+    name: str
+    model: str
+    served: TextTeacher | WritingStudent
+    device: Device | None
+    replicas: int
+    key: str
+    """Its name at the endpoint."""
+    ask: Callable[[Row], Request]
+    """How it is asked about a row, without its name."""
+    judge: Callable[[Row, list[str]], bool]
+    """Whether what it wrote is right: all of its texts to one row."""
+
+    def request(self, row: Row) -> Request:
+        """How it is asked about a row."""
+        asked = self.ask(row)
+        return Request(asked.route, {"model": self.key, **asked.body})
+
+    def deploy(self, settings: Serve, name: str, logs: Path) -> Endpoint:
+        """Serve it in an application of its own."""
+        if isinstance(self.served, TextTeacher):
+            return deploy({self.key: self.served}, settings, name=name, logs=logs)
+        return deploy_writers({self.key: self.served}, settings, name=name, logs=logs)
+
+    def right(self, row: Row, reply: Reply) -> bool:
+        """Whether the answer that is found in its texts is the right one."""
+        assert reply.answer is not None, "it was answered"
+        texts = [
+            choice["message"]["content"] if "message" in choice else choice["text"]
+            for choice in reply.answer["choices"]
+        ]
+        return self.judge(row, texts)
+
+    def prediction(self, row: Row, reply: Reply) -> None:
+        """It writes, and does not choose."""
 
 
 def student_chooser(context: StageContext) -> Chooser:

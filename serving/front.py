@@ -18,13 +18,16 @@ from serving.bodies import (
     Body,
     ChooseResponse,
     ClassifyResponse,
+    CompletionResponse,
     Health,
     ModelCard,
     ModelInfo,
     Models,
     Problem,
+    Requests,
     chosen,
     classified,
+    completed,
     questions_of,
     request_bodies,
 )
@@ -33,6 +36,7 @@ from serving.models import Model, ServedModel
 from serving.page import ROUTE, Page, render
 from serving.replica import RemoteModel
 from serving.shares import Share, SharedModel
+from serving.text_teacher import LoadedTextTeacher
 
 DEPLOYMENT = "front"
 """Name of the front among an application's deployments."""
@@ -113,20 +117,35 @@ def build_application(
     )
     app.add_middleware(Gate, settings=settings)
     app.exception_handler(RequestValidationError)(_explain)
-    requests = request_bodies(settings.limits, list(models))
+    app.exception_handler(Refusal)(_refuse)
+    bodies = request_bodies(settings.limits, list(models))
+    _add_choosing(app, models, bodies, settings)
+    _add_writing(app, models, bodies)
+    _add_telling(app, models)
+    if page is not None:
+        shown = render(page)
 
-    async def ask(http: Request, body: Body) -> list[Answer]:
-        name: str = body.model  # type: ignore[attr-defined]  # of both bodies
-        if name not in models:
-            known = ", ".join(models)
-            raise HTTPException(404, f"There is no model '{name}'; there are: {known}.")
+        @app.get(ROUTE, include_in_schema=False)
+        async def try_it() -> HTMLResponse:
+            return HTMLResponse(shown)
+
+    return app
+
+
+def _add_choosing(
+    app: FastAPI, models: Mapping[str, Model], bodies: Requests, settings: Serve
+) -> None:
+    """The routes of models that choose."""
+
+    async def ask(http: Request, body: Any) -> list[Answer]:
+        model = _find(models, body.model)
         questions = questions_of(body)
         record = record_of(http.scope)
-        record.model, record.inputs = name, len(questions)
+        record.model, record.inputs = body.model, len(questions)
         if settings.log_texts:
             record.more["texts"] = [question.text for question in questions]
         try:
-            answers = await models[name].answer(questions)
+            answers: list[Answer] = await model.answer(questions)
         except StillhouseError as error:  # the request is sound, the model's set-up is not
             raise HTTPException(503, str(error)) from error
         for number, answer in enumerate(answers):
@@ -136,30 +155,53 @@ def build_application(
         return answers
 
     @app.post("/v1/classify", response_model=ClassifyResponse, responses=PROBLEMS)
-    async def classify(http: Request, body: requests.classify) -> Response:  # type: ignore[name-defined]
+    async def classify(http: Request, body: bodies.classify) -> Response:  # type: ignore[name-defined]
         """Choose one of the model's choices for each text."""
         answers = await ask(http, body)
         return _json(classified(body.model, answers))
 
     @app.post("/v1/multiple-choice", response_model=ChooseResponse, responses=PROBLEMS)
-    async def multiple_choice(http: Request, body: requests.choose) -> Response:  # type: ignore[name-defined]
+    async def multiple_choice(http: Request, body: bodies.choose) -> Response:  # type: ignore[name-defined]
         """Choose one of each question's own choices."""
         answers = await ask(http, body)
         return _json(chosen(body.model, answers))
 
+
+def _add_writing(app: FastAPI, models: Mapping[str, Model], bodies: Requests) -> None:
+    """The route of teachers that write, where there are any."""
+    writers = {
+        name: model for name, model in models.items() if isinstance(model, LoadedTextTeacher)
+    }
+    if not writers:
+        return
+
+    @app.post("/v1/completions", response_model=CompletionResponse, responses=PROBLEMS)
+    async def complete(http: Request, body: bodies.complete) -> Response:  # type: ignore[name-defined]
+        """Write on from a prompt, as the teacher was asked to."""
+        writer = _find(writers, body.model)
+        record = record_of(http.scope)
+        record.model, record.inputs = body.model, 1
+        texts = await writer.complete(body.prompt)
+        failed = next((one for one in texts if one.finish == "error"), None)
+        if failed is not None:
+            raise HTTPException(422, f"{failed.error}.")
+        record.answered_by[""] += 1
+        return _json(completed(body.model, texts))
+
+
+def _add_telling(app: FastAPI, models: Mapping[str, Model]) -> None:
+    """The routes that tell of the models, and the probes."""
+
     @app.get("/v1/models", responses=PROBLEMS)
     async def list_models() -> Models:
         """The models that can be asked."""
-        return Models(
-            data=[ModelInfo.of(name, model.description) for name, model in models.items()]
-        )
+        told = [ModelInfo.of(name, model.description) for name, model in models.items()]
+        return Models(data=told)
 
     @app.get("/v1/models/{name}", responses=PROBLEMS)
     async def show_model(name: str) -> ModelCard:
         """One model, with its card."""
-        if name not in models:
-            raise HTTPException(404, f"There is no model '{name}'; there are: {', '.join(models)}.")
-        return ModelCard.of(name, models[name].description)
+        return ModelCard.of(name, _find(models, name).description)
 
     @app.get("/healthz")
     async def healthz() -> Health:
@@ -174,19 +216,22 @@ def build_application(
         """
         return Health(status="ok")
 
-    if page is not None:
-        shown = render(page)
 
-        @app.get(ROUTE, include_in_schema=False)
-        async def try_it() -> HTMLResponse:
-            return HTMLResponse(shown)
+def _find(models: Mapping[str, Any], name: str) -> Any:
+    """The model of a name.
 
-    @app.exception_handler(Refusal)
-    async def refuse(_: Request, error: Exception) -> JSONResponse:
-        assert isinstance(error, Refusal)
-        return JSONResponse({"detail": error.detail}, error.status, error.headers)
+    Raises:
+        HTTPException: There is none.
+    """
+    if name not in models:
+        known = ", ".join(models)
+        raise HTTPException(404, f"There is no model '{name}'; there are: {known}.")
+    return models[name]
 
-    return app
+
+async def _refuse(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, Refusal)
+    return JSONResponse({"detail": error.detail}, error.status, error.headers)
 
 
 def _json(body: Body) -> Response:

@@ -11,11 +11,11 @@ from typing import Any
 import pyarrow as pa
 
 from core.errors import UseError, WorkError
-from core.recipe_serving import Compare, Serve
+from core.recipe_serving import Compare, RequestLimits, Serve
 from core.rows import PREDICTION, REJECTED
 from core.stage import Progress, StageContext, StageResult
 from core.teacher import Engine
-from serving.application import Endpoint, deploy
+from serving.application import Endpoint
 from serving.compared import Compared, Row
 from serving.figures import figures, merge, rate_figures
 from serving.load import Load, LoadGenerator, LoadResult
@@ -29,6 +29,9 @@ SHARES = (0.25, 0.5, 0.75, 0.9)
 
 LEAST_ARRIVALS = 20
 """Requests of an open loop at least: fewer tell nothing of a percentile."""
+
+NO_LIMITS = RequestLimits(body_bytes=2**30, inputs=10**6, characters=10**9, choices=10**6)
+"""The rows are ours, and a teacher's prompt may be long."""
 
 SHARD = "answers"
 """Key of the one shard that the stage commits."""
@@ -76,12 +79,8 @@ def compare(
     ):
         endpoints = {}
         for role in ROLES:
-            endpoints[role] = deploy(
-                {role: compared[role].served},
-                serve,
-                name=f"compare-{context.recipe.recipe.name}-{role}",
-                logs=context.logs / "serve",
-            )
+            name = f"compare-{context.recipe.recipe.name}-{role}"
+            endpoints[role] = compared[role].deploy(serve, name, context.logs / "serve")
             served.callback(endpoints[role].close)
         meter.ready()
         measuring = Measuring(context, settings, sides, endpoints, generator, teacher, meter)
@@ -109,6 +108,7 @@ def measured_settings(settings: Serve) -> Serve:
             "api_keys": None,
             "tracing": None,
             "log_texts": False,
+            "limits": NO_LIMITS,
         }
     )
 
@@ -247,8 +247,8 @@ def _evaluate(
     predictions: list[Row] = []
     for role, result in closed.items():
         compared = sides.compared[role]
-        predicted = [
-            compared.prediction(row, reply)
+        answered = [
+            (row, reply)
             for row, reply in zip(sides.rows, result.replies, strict=True)
             if not reply.error
         ]
@@ -260,11 +260,12 @@ def _evaluate(
                 [rate_figures(one) for one in open_[role]],
                 compared.device,
                 compared.replicas,
-                correct=sum(row["predicted"] == row["answer"] for row in predicted),
+                correct=sum(compared.right(row, reply) for row, reply in answered),
                 objective_ms=settings.objective_ms,
             ),
         }
-        predictions += predicted
+        told = [compared.prediction(row, reply) for row, reply in answered]
+        predictions += [row for row in told if row is not None]
     facts["cpu_ratio"] = (
         facts["student"]["cpu_seconds_per_thousand"] / facts["teacher"]["cpu_seconds_per_thousand"]
     )

@@ -44,8 +44,8 @@ def compare_run(run: Run, student: str | None, *, again: bool = False) -> None:
     if stage not in [one.name for one in plan.stages]:
         raise UseError(
             f"{run.folder.location}, {name}",
-            "there is nobody to compare it with: no teacher of this recipe can be served.",
-            "A teacher on vLLM or behind an endpoint can; recorded answers cannot.",
+            "its recipe compares nobody: it has no section compare, or only recorded teachers.",
+            "Add the section, with a teacher on vLLM or behind an endpoint, and run it again.",
         )
     if again and plan.done(stage) is not None:
         plan.folder(stage).folder.remove()

@@ -6,6 +6,7 @@ from typing import Any
 
 from core.ledger import break_even, total
 from core.prices import PriceBook
+from core.recipe_serving import Compare
 from stillhouse.report import data as report
 from stillhouse.run_reader import RunReader, device_prices
 
@@ -34,12 +35,8 @@ def economics(reader: RunReader, student: str, made: set[str]) -> report.Economi
     per_thousand = {
         role: money_per_thousand(facts[role], prices) if facts else None for role in ROLES
     }
-    even = break_even(
-        making,
-        per_thousand["teacher"],
-        per_thousand["student"],
-        recipe.compare.requests_per_day,
-    )
+    traffic = (recipe.compare or Compare()).requests_per_day
+    even = break_even(making, per_thousand["teacher"], per_thousand["student"], traffic)
     served_on = [facts[role]["device"] for role in ROLES] if facts else []
     kinds = [*(entry.device for entry in reader.entries), *served_on]
     return report.Economics(
@@ -47,7 +44,7 @@ def economics(reader: RunReader, student: str, made: set[str]) -> report.Economi
         making=making,
         teacher_per_thousand=per_thousand["teacher"],
         student_per_thousand=per_thousand["student"],
-        requests_per_day=recipe.compare.requests_per_day,
+        requests_per_day=traffic,
         break_even_requests=even.requests,
         break_even_days=even.days,
         prices=device_prices(kinds, prices),

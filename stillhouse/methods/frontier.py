@@ -1,8 +1,8 @@
 """Frontier distillation (2410.18588): teachers answer an elaborate prompt, students a plain one.
 
 inputs ──────┬ curate ─ ask ─ extract ─ train-NAME ──┐
-evaluation ──┴ ask-evaluation ─ predict-teachers     └ predict-NAME
-             └───────────────────────────────────────┘
+evaluation ──┴ ask-evaluation ─ predict-teachers     ├ predict-NAME
+             └───────────────────────────────────────┴ compare-NAME
 
 What a student learns is the answer alone that is found in what a teacher wrote, behind the plain
 prompt (context distillation); one that writes may learn rationales as tasks of their own. Students
@@ -11,14 +11,17 @@ that write have a stage `extract-text`, as their training rows are of another ki
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from core.errors import UseError
 from core.recipe import LoadedRecipe, TrainingRecipe
 from core.recipe_answers import AnswerTask
+from core.recipe_serving import MEASURED
 from core.recipe_students import SequenceObjective, Student
+from core.recipe_teachers import RecordedTeacher
+from core.stage import StageContext, StageResult
 from pipelines.prompt_files import compile_prompt
 from stillhouse.asking import (
     AskingRecipe,
@@ -56,6 +59,22 @@ class FrontierRecipe(AskingRecipe, TrainingRecipe):
     """What students are asked, and how an answer is found in what a teacher wrote."""
     evaluation: Evaluation | None = None
     """What students are measured on; nothing if absent."""
+
+    @property
+    def compared_teacher(self) -> str | None:
+        """The first teacher that can be served; nobody serves recorded answers."""
+        return next(
+            (one for one in self.ask if not isinstance(self.teachers[one], RecordedTeacher)), None
+        )
+
+    @model_validator(mode="after")
+    def _somebody_is_compared(self) -> Self:
+        if self.compare is not None:
+            if self.evaluation is None:
+                raise ValueError("compare needs rows with right answers: give a section evaluation")
+            if self.compared_teacher is None:
+                raise ValueError("compare needs a teacher that can be served, and all are recorded")
+        return self
 
     @property
     def choices(self) -> list[str]:
@@ -229,4 +248,79 @@ def _train(recipe: FrontierRecipe, name: str, student: Student) -> list[Stage]:
         holds={"GPU": 1.0} if device.gpus and student.family != "encoder" else {},
         predicts=name,
     )
-    return [train, predict]
+    if recipe.compare is None:
+        return [train, predict]
+    teacher = recipe.compared_teacher
+    assert teacher is not None, "the recipe was checked"
+    compare = Stage(
+        name=f"compare-{name}",
+        run="stillhouse.methods.frontier:compare",
+        settings={
+            "student": name,
+            "teacher": teacher,
+            "ask": recipe.ask[teacher].model_dump(),
+            "task": _read_by(recipe),
+            "held": recipe.teachers[teacher].model_dump(
+                include={"device", "replicas", "environment", "base_url"}
+            ),
+            "seed": recipe.seed,
+            "serve": recipe.serve.model_dump(include=MEASURED),
+            "compare": recipe.compare.model_dump(exclude={"requests_per_day"}),
+        },
+        inputs={"student": train.name, "evaluation": "evaluation"},
+        teachers=[teacher],
+    )
+    return [train, predict, compare]
+
+
+def compare(context: StageContext) -> StageResult:
+    """Stage: a teacher behind its elaborate prompt, a student behind the plain one, over HTTP."""
+    import serving.stage
+    from pipelines.compared_rows import compared_rows
+
+    settings = context.settings
+    task = AnswerTask.model_validate(settings["task"])
+    rows = compared_rows(context.inputs["evaluation"], task, settings["ask"]["prompt"])
+    return serving.stage.compare(context, compared(context), rows)
+
+
+def compared(context: StageContext) -> dict[str, Any]:
+    """Teacher and student as they are compared: `serving.compared.Compared` by role."""
+    from core.teacher import Sampling
+    from pipelines.answers import AnswerReader
+    from pipelines.compared_rows import StudentJudge, TeacherJudge
+    from serving.compared import Writer, student_chooser
+    from serving.load import Request
+    from serving.text_teacher import TextTeacher
+    from serving.writers import writing_student
+
+    settings, recipe = context.settings, context.recipe.training_recipe
+    task = AnswerTask.model_validate(settings["task"])
+    reader, engine = AnswerReader(task), context.engine(settings["teacher"])
+    ask = settings["ask"]
+    sampling = Sampling(**{**ask["sampling"], "stop": tuple(ask["sampling"]["stop"])})
+    teacher = Writer(
+        settings["teacher"],
+        engine.model,
+        TextTeacher(engine, sampling, ask["samples"]),
+        engine.device,
+        engine.replicas,
+        "teacher",
+        lambda row: Request("/v1/completions", {"prompt": row["prompt"]}),
+        TeacherJudge(reader),
+    )
+    name = settings["student"]
+    if recipe.students[name].family == "encoder":
+        return {"teacher": teacher, "student": student_chooser(context)}
+    folder = context.inputs["student"].folder.child("student").location
+    student = Writer(
+        name,
+        name,
+        writing_student(folder),
+        recipe.serve.device,
+        max(1, recipe.serve.scale.min),
+        "student",
+        lambda row: Request("/v1/chat/completions", {"messages": task.messages(row["question"])}),
+        StudentJudge(reader),
+    )
+    return {"teacher": teacher, "student": student}
