@@ -23,7 +23,7 @@ from core.recipe_serving import Serve
 from core.rows import PREDICTION, REJECTED, TASK
 from core.run import Folder, Manifest, Run
 from core.stage import StageContext
-from core.teacher import LabelScores, Usage
+from core.teacher import Completion, LabelScores, Sampling, Usage
 from serving.application import deploy
 from serving.compared import Chooser, student_chooser
 from serving.encoder import encoder_student
@@ -31,6 +31,7 @@ from serving.instance import start_serve
 from serving.load import Load, LoadGenerator, Request
 from serving.stage import compare
 from serving.teacher import PromptedTeacher
+from serving.text_teacher import TextTeacher
 from tests.students import CHOICES, make_classifier
 
 LABELS = [f" {choice}" for choice in CHOICES]
@@ -79,6 +80,17 @@ class TinyEngine:
         self.useful += time.monotonic() - began
         return LabelScores(logits.log_softmax(-1)[ids].tolist(), usage)
 
+    def complete(self, prompt, sampling):
+        import torch
+
+        tokens = self.tokenizer(prompt, return_tensors="pt")
+        with torch.inference_mode():
+            written = self.model.generate(
+                **tokens, max_new_tokens=sampling.max_tokens, do_sample=False, pad_token_id=1
+            )[0, tokens["input_ids"].shape[1] :]
+        usage = Usage(1, tokens["input_ids"].shape[1], 0, len(written))
+        return Completion(f"{sampling.number}:{self.tokenizer.decode(written)}", usage, "length")
+
     def statistics(self):
         held = time.monotonic() - self.began
         used = {"startup": 1.5, "useful": self.useful, "idle": held - self.useful}
@@ -107,6 +119,9 @@ class TinyPool:
             return await self.actor.score_labels.remote(prompt, labels)
         except ray.exceptions.RayTaskError as error:
             raise error.cause from None
+
+    async def complete(self, prompt, sampling):
+        return await self.actor.complete.remote(prompt, sampling)
 
     def statistics(self):
         return ray.get(self.actor.statistics.remote())
@@ -168,6 +183,7 @@ def endpoint(cluster, pool, student_folder):
             "minilm": encoder_student(str(student_folder), CHOICES),
             "gemma": PromptedTeacher(pool, SOUND),
             "misled": PromptedTeacher(pool, MISLED),
+            "writer": TextTeacher(pool, Sampling(max_tokens=5), samples=2),
         },
         Serve(port=0, max_batch_size=16, batch_wait_ms=5),
         name="desk",
@@ -217,9 +233,9 @@ def direct_teacher(folder, texts):
 
 def test_lists_its_models_and_is_healthy(endpoint):
     models = httpx.get(f"{endpoint.url}/v1/models").json()["data"]
-    assert [model["id"] for model in models] == ["minilm", "gemma", "misled"]
-    assert [model["role"] for model in models] == ["student", "teacher", "teacher"]
-    assert all(model["choices"] == CHOICES for model in models)
+    assert [model["id"] for model in models] == ["minilm", "gemma", "misled", "writer"]
+    assert [model["role"] for model in models] == ["student", "teacher", "teacher", "teacher"]
+    assert [model["choices"] for model in models] == [CHOICES] * 3 + [None]
     card = httpx.get(f"{endpoint.url}/v1/models/minilm").json()
     assert card == models[0] | {"card": "# A tiny one\n"}
     assert card["runs_on"] == "cpu-core, torch"
@@ -231,7 +247,7 @@ def test_lists_its_models_and_is_healthy(endpoint):
     paths = httpx.get(f"{endpoint.url}/openapi.json").json()["paths"]
     assert set(paths) == {
         *("/v1/classify", "/v1/multiple-choice", "/v1/models", "/v1/models/{name}"),
-        *("/healthz", "/readyz"),
+        *("/v1/completions", "/healthz", "/readyz"),
     }
     assert httpx.get(f"{endpoint.url}/docs").status_code == 200
 
@@ -280,6 +296,19 @@ def test_tells_tokens_where_the_engine_counts_them(endpoint, tiny_teacher):
         "tokens_out": len(HEADLINES),
     }
     assert "usage" not in ask(endpoint, "minilm", HEADLINES)
+
+
+def test_a_teacher_that_writes_gives_as_many_texts_as_it_was_asked_for(endpoint):
+    body = {"model": "writer", "prompt": prompt(HEADLINES[0])}
+    answer = httpx.post(f"{endpoint.url}/v1/completions", json=body, timeout=60).json()
+    first, second = (choice["text"] for choice in answer["choices"])
+    assert (first[:2], second[:2]) == ("0:", "1:")
+    assert first[2:] == second[2:]
+    assert answer["usage"]["completion_tokens"] == 10
+    wrong = httpx.post(f"{endpoint.url}/v1/completions", json=body | {"model": "minilm"})
+    assert wrong.status_code == 404
+    answer = httpx.post(f"{endpoint.url}/v1/classify", json=GOOD | {"model": "writer"})
+    assert "ask /v1/completions" in answer.json()["detail"]
 
 
 def test_requests_share_forward_passes(endpoint):
@@ -371,7 +400,9 @@ def test_the_reason_is_clear(endpoint, change, reason):
 def test_unknown_models_and_paths_are_not_found(endpoint):
     answer = httpx.post(f"{endpoint.url}/v1/classify", json=GOOD | {"model": "gpt"})
     assert answer.status_code == 404
-    assert answer.json()["detail"] == ("There is no model 'gpt'; there are: minilm, gemma, misled.")
+    assert answer.json()["detail"] == (
+        "There is no model 'gpt'; there are: minilm, gemma, misled, writer."
+    )
     assert httpx.get(f"{endpoint.url}/v1/nothing").status_code == 404
     assert httpx.get(f"{endpoint.url}/v1/classify").status_code == 405
     form = httpx.post(f"{endpoint.url}/v1/classify", data={"model": "minilm", "input": "a"})
