@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 import uuid
 from collections.abc import AsyncGenerator, Sequence
@@ -116,11 +117,12 @@ class Seq2SeqServer:
             yield form.whole(await self._join_batch(wanted))
             return
         yield form.begin()
-        tokens = 0
-        async for text in self._stream(wanted):
-            tokens += 1
-            yield form.part(text)
-        yield form.end(tokens, usage=bool((request.stream_options or None) and True))
+        told = request.stream_options
+        async for part in self._stream(wanted):
+            if isinstance(part, str):
+                yield form.part(part)
+            else:
+                yield form.end(part, usage=bool(told and told.include_usage))
 
     async def _write_batch(self, batch: list[Wanted]) -> list[Written]:
         loop = asyncio.get_running_loop()
@@ -156,13 +158,14 @@ class Seq2SeqServer:
         kept = own[: min(length, wanted.max_tokens)]
         stopped = end is not None and end <= wanted.max_tokens
         text = self._tokenizer.decode(kept, skip_special_tokens=True)
-        for stop in wanted.stop:
-            if stop in text:
-                text, stopped = text.partition(stop)[0], True
-        return Written(text, len(kept), "stop" if stopped else "length")
+        cut = _before(text, wanted.stop)
+        return Written(cut, len(kept), "stop" if stopped or cut != text else "length")
 
-    async def _stream(self, wanted: Wanted) -> AsyncGenerator[str, None]:
-        """The text in parts, alone in the model: a batch would wait for its longest."""
+    async def _stream(self, wanted: Wanted) -> AsyncGenerator[str | Written, None]:
+        """The text in parts, and all of it at the end.
+
+        It is alone in the model: a batch would wait for its longest.
+        """
         from transformers import TextIteratorStreamer
 
         loop = asyncio.get_running_loop()
@@ -178,21 +181,27 @@ class Seq2SeqServer:
 
         streamer = Streamer(tokenizer, skip_prompt=False, skip_special_tokens=True)
         writing = loop.run_in_executor(self._thread, self._generate_to, wanted, streamer)
+        whole = said = ""
         while (part := await parts.get()) is not None:
-            yield part
-        await writing
+            whole += part
+            kept = _before(whole, wanted.stop)
+            if len(kept) > len(said):
+                yield kept[len(said) :]
+            said = kept
+        yield await writing
 
-    def _generate_to(self, wanted: Wanted, streamer: Any) -> None:
+    def _generate_to(self, wanted: Wanted, streamer: Any) -> Written:
         import torch
 
         tokens, mask = self._padded([wanted])
         with torch.inference_mode():
-            self._model.generate(
+            written = self._model.generate(
                 input_ids=tokens,
                 attention_mask=mask,
                 streamer=streamer,
                 **self._drawing(wanted, wanted.max_tokens),
             )
+        return self._read(wanted, written[0].tolist())
 
     def _drawing(self, wanted: Wanted, most: int) -> dict[str, Any]:
         """How tokens are drawn."""
@@ -273,11 +282,11 @@ class _Form:
         """A part of the text."""
         return [self._line({"content": text} if self.chat else text)]
 
-    def end(self, tokens: int, *, usage: bool) -> list[str]:
+    def end(self, written: Written, *, usage: bool) -> list[str]:
         """What a stream ends with."""
-        lines = [self._line({} if self.chat else "", "stop")]
+        lines = [self._line({} if self.chat else "", written.finish)]
         if usage:
-            lines.append(self._data({"choices": [], "usage": self._usage(tokens)}))
+            lines.append(self._data({"choices": [], "usage": self._usage(written.tokens)}))
         return [*lines, "data: [DONE]\n\n"]
 
     def _line(self, said: Any, finish: str | None = None) -> str:
@@ -285,8 +294,6 @@ class _Form:
         return self._data({"choices": [choice]})
 
     def _data(self, more: dict[str, Any]) -> str:
-        import json
-
         kind = "chat.completion.chunk" if self.chat else "text_completion"
         told = {"id": self._id, "object": kind, "created": self._created, "model": self.model}
         return f"data: {json.dumps({**told, **more})}\n\n"
@@ -297,6 +304,11 @@ class _Form:
             "completion_tokens": tokens,
             "total_tokens": self.prompt_tokens + tokens,
         }
+
+
+def _before(text: str, stops: Sequence[str]) -> str:
+    """A text up to the first of some texts in it."""
+    return min((text.partition(stop)[0] for stop in stops), key=len, default=text)
 
 
 def _text(content: Any) -> str:

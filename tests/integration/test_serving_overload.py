@@ -105,7 +105,7 @@ def test_ten_times_the_load_is_refused_and_not_suffered(endpoint):
     statuses = Counter(status for status, _, _ in answers)
     accepted = [seconds for status, seconds, _ in answers if status == 200]
     slowest = float(np.percentile(accepted, 99))
-    print(
+    print(  # noqa: T201, the figures of the bar
         f"held {held:.1f}/s, sent {rate:.1f}/s: {dict(statuses)}; p99 of accepted {slowest:.2f} s; "
         f"memory {sizes[0] / 2**20:.0f} to {sizes[-1] / 2**20:.0f} MiB; recovered in "
         f"{recovery:.2f} s"

@@ -41,10 +41,32 @@ def folders(tiny_teacher, tiny_seq2seq, tmp_path_factory):
     folder = tmp_path_factory.mktemp("writers")
     make_writer(tiny_teacher, folder / "causal")
     (folder / "causal" / "README.md").write_text("# It writes\n")
-    shutil.copytree(tiny_seq2seq, folder / "seq2seq")
+    teach(tiny_seq2seq, folder / "seq2seq")
     reading("seq2seq").write(folder / "seq2seq")
     make_adapter(folder / "causal", folder / "adapter")
     return folder
+
+
+def teach(base, folder):
+    """The tiny T5 after a few steps, so that it writes something."""
+    import torch
+    from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+    torch.manual_seed(0)
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    model = AutoModelForSeq2SeqLM.from_pretrained(base)
+    asked = ["predict: " + one[0]["content"] for one in (MESSAGES, OTHERS)]
+    inputs = tokenizer(asked, padding=True, return_tensors="pt")
+    labels = tokenizer(["News desk: politics", "News desk: sports"], padding=True).input_ids
+    labels = torch.tensor(labels)
+    labels[labels == tokenizer.pad_token_id] = -100
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for _ in range(60):
+        model(**inputs, labels=labels).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
 
 
 def make_adapter(base, folder):
@@ -163,6 +185,12 @@ def test_a_text_is_written_on(endpoint, model):
     whole = answer.json()["choices"][0]["text"]
     assert answer.json()["usage"]["completion_tokens"] <= 6
     assert streamed(endpoint, "completions", **body)[1] == whole
+
+
+def test_a_text_ends_before_what_stops_it(endpoint):
+    asked = {"model": "t5", "messages": MESSAGES, "stop": ["desk"]}
+    assert said(post(endpoint, "chat/completions", **asked)) == "News "
+    assert streamed(endpoint, "chat/completions", **asked)[1] == "News "
 
 
 def test_requests_that_are_drawn_differently_are_answered_together(endpoint, folders):
