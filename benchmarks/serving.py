@@ -11,10 +11,10 @@ torch in float32.
 **encoder.** The same student behind HAProxy and a replica, the forward pass in torch on one core
 with one thread, everything else (HAProxy, HTTP, tokens, the load generator) on the other. One text
 a request, 8 in flight: CPU-milliseconds of HAProxy and the replica less those of the forward
-passes, for each request. 32 texts a request, 4 in flight: rows a second beside the bare forward
-pass on the same batches, tokens read already. Beside it plain FastAPI with a transformers pipeline
-(`pipeline_server.py`), cut to the same cores. Bare and served take turns, and the median pair
-counts; the ratio with both cores shared is printed.
+passes, for each request; and the same behind Serve's own proxy. 32 texts a request, 4 in flight:
+rows a second beside the bare forward pass on the same batches, tokens read already. Beside it plain
+FastAPI with a transformers pipeline (`pipeline_server.py`), with both cores to itself. Bare and
+served take turns, and the median pair counts; the ratio with both cores shared is printed.
 
 **causal.** SmolLM2-135M behind `ray.serve.llm` as Stillhouse lays it out, and behind vLLM's own
 server, with the same engine arguments; the engines on one core with one thread, everything else on
@@ -68,14 +68,18 @@ TEXTS = [
 ]
 ROWS = 32
 """Texts of a long request."""
+OWN_PROXY = "own-proxy"
+"""The part that the encoder's starts in a process of its own: another environment of Ray."""
 
 
 def main() -> int:
     """Run the parts, print and keep their figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", choices=["backends", "encoder", "causal"])
+    parser.add_argument("--only", choices=["backends", "encoder", "causal", OWN_PROXY])
     parser.add_argument("--pairs", type=int, default=PAIRS)
     options = parser.parse_args()
+    if options.only == OWN_PROXY:
+        return own_proxy()
     parts = {"backends": backends, "encoder": encoder, "causal": causal}
     target = ROOT / "benchmarks" / "results" / "serving.json"
     kept = json.loads(target.read_text()) if target.exists() else {}
@@ -192,16 +196,21 @@ def encoder(folder: Path, pairs: int) -> dict[str, Any]:
             rows = [(bare_rows(student, cores), served.rows()) for _ in range(pairs)]
             found[f"rows{suffix}"] = rows
             found[f"rows_ratio{suffix}"] = statistics.median(many / bare for bare, many in rows)
-        pin([plain.pid], ENGINE_CORE)
+        pin([plain.pid], BOTH)
         found["peer"] = peer_figures(plain, generator)
         endpoint.close()
     ray.shutdown()
+    done = subprocess.run(
+        [sys.executable, __file__, "--only", OWN_PROXY], check=True, capture_output=True, text=True
+    )
+    found["own_proxy"] = json.loads(done.stdout.strip().splitlines()[-1])
     first = found["requests"][len(found["requests"]) // 2]
     print(
         f"encoder: {found['request_ms']:.2f} CPU-ms a request beyond the forward pass (bar 4), of "
         f"which HAProxy {first['proxy_ms']:.2f}; p50 {first['p50_ms']:.1f} ms, "
         f"{first['per_second']:.0f} a second; plain FastAPI with a pipeline: "
-        f"{found['peer']['cpu_ms']:.2f} CPU-ms in all (ours {first['cpu_ms']:.2f}), p50 "
+        f"{found['peer']['cpu_ms']:.2f} CPU-ms in all (ours {first['cpu_ms']:.2f}; behind Serve's "
+        f"own proxy {found['own_proxy']['beyond_ms']:.2f} beyond the forward pass), p50 "
         f"{found['peer']['p50_ms']:.1f} ms, {found['peer']['per_second']:.0f} a second"
     )
     bare, many = found["rows"][0]
@@ -211,6 +220,31 @@ def encoder(folder: Path, pairs: int) -> dict[str, Any]:
         f"{found['peer']['rows']:.0f} rows a second"
     )
     return found
+
+
+def own_proxy() -> int:
+    """The same behind Serve's own proxy, as JSON."""
+    os.environ["RAY_SERVE_ENABLE_HA_PROXY"] = "0"
+    import ray
+
+    from core.recipe_serving import Serve
+    from serving.application import deploy
+    from serving.encoder import encoder_student
+    from serving.load import LoadGenerator
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        student = make_student(folder)
+        start_ray()
+        with LoadGenerator(folder / "load.log") as generator:
+            settings = Serve(port=0, max_batch_size=ROWS)
+            models = {"minilm": encoder_student(str(student))}
+            endpoint = deploy(models, settings, name="bench", logs=folder / "logs")
+            served = Served(endpoint, generator)
+            served.pin(OTHER_CORE)
+            print(json.dumps(served.one_by_one()))
+        ray.shutdown()
+    return 0
 
 
 class Served:
