@@ -405,7 +405,7 @@ def causal(folder: Path, pairs: int) -> dict[str, Any]:
     from core.recipe_serving import Serve
     from core.student_reading import StudentReading
     from serving.load import LoadGenerator
-    from serving.writers import WritingStudent, deploy_writers
+    from serving.writers import deploy_writers, writing_student
 
     student = folder / "smollm2"
     student.mkdir()
@@ -416,7 +416,7 @@ def causal(folder: Path, pairs: int) -> dict[str, Any]:
     start_ray()
     with LoadGenerator(folder / "load.log") as generator, vllm_server(student) as own:
         endpoint = deploy_writers(
-            {"smollm2": WritingStudent(str(student), engine={**ENGINE, "enforce_eager": True})},
+            {"smollm2": writing_student(str(student), engine={**ENGINE, "enforce_eager": True})},
             Serve(port=0, device=Device(cpus=1), log_requests=True),
             name="bench",
             logs=folder / "logs",

@@ -153,21 +153,21 @@ def lay_out(
     scale = settings.scale
     first = next(iter(offered))
     inside = scale.min > 0
-    placed = {}
+    laid = {}
     for name, one in offered.items():
         # What has no device of its own costs the front nothing.
         loads = not one.model.holds_device or (inside and name == first)
-        placed[name] = Placed(
+        laid[name] = Placed(
             one.model,
             None if loads else _deployment(name, one.model, settings),
             *_beside(f"{name}-canary", one.canary, settings),
             *_beside(f"{name}-shadow", one.shadow, settings),
         )
-    loaded = [one.model for one in placed.values() if one.handle is None]
+    loaded = [one.model for one in laid.values() if one.handle is None]
     heavy = any(model.holds_device for model in loaded)
     options = held_options(settings) if heavy else _light(settings)
     front = serve.deployment(name=DEPLOYMENT, **options)(serve.ingress()(Front))
-    return front.bind(placed, settings, page)
+    return front.bind(laid, settings, page)
 
 
 def deploy(

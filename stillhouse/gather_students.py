@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from core.ledger import total
+from core.recipe import TrainingRecipe
+from stillhouse.gather_cascade import told_cascade
+from stillhouse.gather_serving import economics, servings
 from stillhouse.report.data import Paired, Score
-from stillhouse.report.teacher_data import Judged, StudentTraining, TrainingRows
+from stillhouse.report.teacher_data import ComparedStudent, Judged, StudentTraining, TrainingRows
 from stillhouse.right_answers import Right, right_answers
 from stillhouse.run_reader import RunReader
 
@@ -93,3 +96,19 @@ def _paired(student: Right, teacher: Right) -> Paired:
         only_teacher=pairs.count((False, True)),
         neither=pairs.count((False, False)),
     )
+
+
+def compared_students(reader: RunReader) -> list[ComparedStudent]:
+    """Students beside their teachers: under load, and as cascades."""
+    recipe = reader.loaded.recipe
+    if not isinstance(recipe, TrainingRecipe):
+        return []
+    found = []
+    for name in recipe.students:
+        if f"train-{name}" not in reader.finished:
+            continue
+        costs = economics(reader, name, reader.ancestors(f"train-{name}"))
+        both, deferring = servings(reader, name), told_cascade(reader, name, costs)
+        if both or deferring:
+            found.append(ComparedStudent(name, both, costs, deferring))
+    return found

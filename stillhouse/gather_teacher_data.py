@@ -24,7 +24,7 @@ from pipelines.plan import read_plan
 from pipelines.prompt_files import compile_prompt
 from stillhouse.asking import Ask, AskingRecipe
 from stillhouse.gather_ablation import ablations_of
-from stillhouse.gather_students import judged, training_rows, trainings
+from stillhouse.gather_students import compared_students, judged, training_rows, trainings
 from stillhouse.gather_sweep import sweep_of
 from stillhouse.report.data import Histogram, Price, RejectedRow, Samples
 from stillhouse.report.teacher_data import (
@@ -115,6 +115,7 @@ def gather_teacher_data(run: Run) -> TeacherDataReport:
         trainings=trainings(reader),
         judged=judged(reader),
         sweep=sweep_of(reader),
+        compared=compared_students(reader),
         ablations=ablations_of(reader),
     )
 

@@ -11,7 +11,7 @@ from jinja2 import Environment
 from core.ledger import total
 from core.prices import PriceBook
 from stillhouse.report import figures, serving_figures, wording
-from stillhouse.report.data import Answer, ReportData, StageCost, TrainingRow
+from stillhouse.report.data import Answer, ReportData, Serving, StageCost, TrainingRow
 from stillhouse.report.rendering import (
     QUESTION,
     WORDS,
@@ -75,7 +75,7 @@ def render(data: ReportData) -> str:
         sweep_figures=sweep_figures(data.sweep),
         ablation_figure=ablation_figure(data.ablations),
         **_stage_costs(data),
-        cpu_ratio=_cpu_ratio(data),
+        cpu_ratio=cpu_ratio(data.servings),
         way_keys=_way_keys(data),
         confused=_confused(data),
         matrix=data.confusion is not None and len(data.choices) <= MOST_CHOICES,
@@ -140,9 +140,9 @@ def _cost_ratio(data: ReportData) -> str:
     return ratio_in_words(teacher, student, "cost")
 
 
-def _cpu_ratio(data: ReportData) -> str:
+def cpu_ratio(servings: list[Serving]) -> str:
     """Student's CPU time of a request beside the teacher's, in words."""
-    teacher, student = (cpu_seconds(data.servings, role) for role in ("teacher", "student"))
+    teacher, student = (cpu_seconds(servings, role) for role in ("teacher", "student"))
     return ratio_in_words(teacher, student, "CPU time") if teacher and student else wording.UNKNOWN
 
 

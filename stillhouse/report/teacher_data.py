@@ -8,6 +8,8 @@ from typing import Literal
 from core.ledger import Entry
 from stillhouse.report.data import (
     Ablations,
+    Cascade,
+    Economics,
     Histogram,
     Paired,
     Price,
@@ -15,6 +17,7 @@ from stillhouse.report.data import (
     RejectedRow,
     Samples,
     Score,
+    Serving,
     Sweep,
 )
 from stillhouse.report.intervals import Interval, paired_difference
@@ -222,6 +225,18 @@ class Judged:
 
 
 @dataclass(frozen=True)
+class ComparedStudent:
+    """A student beside a teacher that can be served."""
+
+    name: str
+    servings: list[Serving]
+    """Both under load over HTTP; empty where they were not compared so."""
+    economics: Economics
+    cascade: Cascade | None
+    """None where a student gives no probabilities."""
+
+
+@dataclass(frozen=True)
 class TeacherDataReport:
     """A whole report."""
 
@@ -254,6 +269,8 @@ class TeacherDataReport:
     """Teachers first."""
     sweep: Sweep | None = None
     """Where the recipe has one that was begun."""
+    compared: list[ComparedStudent] = field(default_factory=list)
+    """Students of which there is something to tell beside their teachers."""
     ablations: Ablations | None = None
     """The same of these."""
 

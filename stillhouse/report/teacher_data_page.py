@@ -24,8 +24,11 @@ from stillhouse.report.teacher_data import AskedRow, TeacherDataReport
 
 CONTENTS = ["Cost", "Answers", "Rejected", "Rows", "Provenance"]
 
-STUDENTS, SWEEP, ABLATIONS = "Students", "Sweep", "Ablations"
-"""The sections of a run that trains some, that has tried several values, and several variants."""
+STUDENTS, SERVING = "Students", "Serving"
+"""The sections of a run that trains some, and that has compared them with their teachers."""
+
+SWEEP, ABLATIONS = "Sweep", "Ablations"
+"""Those of a run that has tried several values, and several variants."""
 
 MOST_HISTOGRAMS = 8
 """Teachers whose lengths are drawn."""
@@ -50,6 +53,7 @@ def render_teacher_data(data: TeacherDataReport) -> str:
         },
         sweep_figures=sweep_figures(data.sweep),
         ablation_figure=ablation_figure(data.ablations),
+        compared=_compared(data),
         lengths=[
             (teacher.name, bars(teacher.lengths.histogram))
             for teacher in data.teachers[:MOST_HISTOGRAMS]
@@ -67,8 +71,30 @@ def render_teacher_data(data: TeacherDataReport) -> str:
 def _contents(data: TeacherDataReport) -> list[str]:
     students = [STUDENTS] if data.training_rows else []
     sweep = [SWEEP] if data.sweep else []
+    serving = [SERVING] if data.compared else []
     ablations = [ABLATIONS] if data.ablations else []
-    return [*CONTENTS[:2], *students, *sweep, *ablations, *CONTENTS[2:]]
+    return [*CONTENTS[:2], *students, *serving, *sweep, *ablations, *CONTENTS[2:]]
+
+
+def _compared(data: TeacherDataReport) -> list[tuple[Any, dict[str, Any], str]]:
+    """Students beside their teachers, each with its plots and its share of CPU time in words."""
+    if not data.compared:
+        return []
+    from stillhouse.report import figures, serving_figures  # loads matplotlib
+    from stillhouse.report.page import cpu_ratio
+
+    return [
+        (
+            one,
+            {
+                "latency": figures.latency(one.servings),
+                "rates": serving_figures.rates(one.servings),
+                "cascade": serving_figures.cascade(one.cascade) if one.cascade else None,
+            },
+            cpu_ratio(one.servings),
+        )
+        for one in data.compared
+    ]
 
 
 def _seconds(data: TeacherDataReport) -> Any:

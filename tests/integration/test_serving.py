@@ -20,7 +20,7 @@ from core.ledger import Ledger
 from core.recipe import LoadedRecipe, StudentRecipe
 from core.recipe_section import Device
 from core.recipe_serving import Serve
-from core.rows import PREDICTION, REJECTED, TASK
+from core.rows import INPUT, PREDICTION, REJECTED, TASK
 from core.run import Folder, Manifest, Run
 from core.stage import StageContext
 from core.teacher import Completion, LabelScores, Sampling, Usage
@@ -32,7 +32,11 @@ from serving.load import Load, LoadGenerator, Request
 from serving.stage import compare
 from serving.teacher import PromptedTeacher
 from serving.text_teacher import TextTeacher
+from stillhouse.methods import lay_out
+from stillhouse.methods.frontier import FrontierRecipe
+from stillhouse.methods.frontier import compare as compare_frontier
 from tests.students import CHOICES, make_classifier
+from tests.tiny_models import make_chooser
 
 LABELS = [f" {choice}" for choice in CHOICES]
 OFFSETS = [-6.0, -6.5, -5.5, -6.2, -5.9]
@@ -651,3 +655,75 @@ def test_compare_says_why_a_model_is_silent(tmp_path, pool, student_folder):
         compare(context, sides(context, pool, MISLED), list(rows.values()))
     assert set(serve.status().applications) == {"desk"}
     assert not context.stage.committed_shards()
+
+
+def test_a_teacher_that_writes_is_compared_with_a_student_that_chooses(
+    tmp_path, pool, tiny_encoder
+):
+    options = [["sports", "politics"], ["health", "business", "technology"]]
+    fields = [
+        {"text": headline, "options": options[n % 2], "right": options[n % 2][n % 2]}
+        for n, headline in enumerate(HEADLINES)
+    ]
+    recipe = FrontierRecipe.model_validate(
+        {
+            "name": "desk",
+            "method": "frontier",
+            "inputs": {"file": "train.jsonl"},
+            "evaluation": {"file": "test.jsonl"},
+            "teachers": {"gemma": {"model": "tiny"}},
+            "ask": {
+                "gemma": {
+                    "prompt": "Think. {{ text }}",
+                    "samples": 2,
+                    "sampling": {"max_tokens": 5},
+                }
+            },
+            "task": {
+                "kind": "choices",
+                "choices_field": "options",
+                "prompt": "{{ text }}",
+                "gold": "right",
+            },
+            "students": {"chooser": {"head": "choices", "model": "tiny"}},
+            "serve": {"device": {"cpus": 0.1}},
+            "compare": {"concurrency": 2, "rates": [20.0], "seconds_per_rate": 1.0},
+        }
+    )
+    loaded = LoadedRecipe(recipe, tmp_path)
+    stage = next(one for one in lay_out(loaded) if one.name == "compare-chooser")
+    run = Run(Folder(str(tmp_path / "run")))
+    evaluation, student = run.stage("evaluation", "0" * 12), run.stage("train-chooser", "1" * 12)
+    rows = [{"id": content_id(n), "fields": json.dumps(one)} for n, one in enumerate(fields)]
+    evaluation.commit_shard("all", pa.Table.from_pylist(rows, INPUT), REJECTED.empty_table())
+    evaluation.commit(Manifest("evaluation", "", {}, ["all"], len(rows), {}))
+    make_chooser(tiny_encoder, Path(student.folder.location) / "student")
+    context = StageContext(
+        stage=run.stage("compare-chooser", "2" * 12),
+        recipe=loaded,
+        settings=stage.settings,
+        inputs={"student": student, "evaluation": evaluation},
+        engine={"gemma": pool}.__getitem__,
+        model=Path,
+        fingerprint="f",
+        over_budget=lambda _: None,
+        attempt="a1",
+        write_entry=Ledger(run.ledger).write,
+        show=lambda _: None,
+        logs=tmp_path / "logs",
+    )
+    result = compare_frontier(context)
+    teacher, chooser = result.facts["teacher"], result.facts["student"]
+    assert (teacher["name"], chooser["name"]) == ("gemma", "chooser")
+    assert teacher["requests"] == chooser["requests"] == 5
+    assert teacher["errors"] == chooser["errors"] == 0
+    assert teacher["tokens_out"] == 5 * 2 * 5  # rows, samples, tokens
+    assert teacher["accuracy"] == 0  # it babbles, and no answer is found
+    told = context.stage.rows.read_table(f"{result.shards[0]}.parquet").to_pylist()
+    assert [row["model"] for row in told] == ["chooser"] * 5
+    for row in told:
+        wanted = next(one for one in fields if one["text"] == row["question"])
+        assert row["choices"] == wanted["options"]
+        assert sum(row["probabilities"]) == pytest.approx(1)
+    right = sum(row["predicted"] == row["answer"] for row in told)
+    assert chooser["accuracy"] == right / 5

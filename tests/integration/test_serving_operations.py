@@ -363,6 +363,45 @@ def test_an_update_to_a_student_that_does_not_load_leaves_the_old_one(students, 
         staying.close()
 
 
+# What a platform team sees
+
+
+def test_requests_are_metrics_and_lines_of_the_log(students, tmp_path):
+    logged = deploy({"first": students["first"]}, PLAIN, name="logged", logs=tmp_path / "logs")
+    try:
+        for text in (TEXT, [TEXT, TEXT], ""):
+            classify(logged, text)
+        lines = [
+            json.loads(line)
+            for file in (tmp_path / "logs").iterdir()
+            for line in file.read_text().splitlines()
+            if '"route": "/v1/classify"' in line
+        ]
+        assert sorted((line["status"], line["inputs"]) for line in lines) == [
+            (200, 1),
+            (200, 2),
+            (422, 0),
+        ]
+        assert all(line["ms"] > 0 and line["request_id"] for line in lines)
+        assert not any("underdogs" in str(line) for line in lines)
+
+        port = ray.nodes()[0]["MetricsExportPort"]
+        wanted = 'ray_stillhouse_inputs_total{answered_by=""'
+        end = time.monotonic() + 40
+        while True:
+            found = httpx.get(f"http://127.0.0.1:{port}/metrics").text
+            own = [line for line in found.splitlines() if 'application="logged"' in line]
+            if any(line.startswith(wanted) and line.endswith(" 3.0") for line in own):
+                break
+            assert time.monotonic() < end, "\n".join(own)
+            time.sleep(1)
+        requests = [line for line in own if line.startswith("ray_stillhouse_requests")]
+        assert any('status="422"' in line for line in requests)
+        assert any(line.startswith("ray_stillhouse_request_latency_ms_bucket") for line in own)
+    finally:
+        logged.close()
+
+
 # Shares
 
 
