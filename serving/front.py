@@ -116,8 +116,8 @@ def build_application(
         redoc_url=None,
     )
     app.add_middleware(Gate, settings=settings)
-    app.exception_handler(RequestValidationError)(_explain)
-    app.exception_handler(Refusal)(_refuse)
+    app.exception_handler(RequestValidationError)(explain)
+    app.exception_handler(Refusal)(refuse)
     bodies = request_bodies(settings.limits, list(models))
     _add_choosing(app, models, bodies, settings)
     _add_writing(app, models, bodies)
@@ -229,7 +229,8 @@ def _find(models: Mapping[str, Any], name: str) -> Any:
     return models[name]
 
 
-async def _refuse(_: Request, error: Exception) -> JSONResponse:
+async def refuse(_: Request, error: Exception) -> JSONResponse:
+    """Answer a request that is refused before a model works on it."""
     assert isinstance(error, Refusal)
     return JSONResponse({"detail": error.detail}, error.status, error.headers)
 
@@ -239,7 +240,7 @@ def _json(body: Body) -> Response:
     return Response(body.model_dump_json(exclude_none=True), media_type="application/json")
 
 
-async def _explain(_: Request, error: Exception) -> JSONResponse:
+async def explain(_: Request, error: Exception) -> JSONResponse:
     """Say what is wrong without repeating the input: it may be secret, or no valid Unicode."""
     assert isinstance(error, RequestValidationError)
     problems = [

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 from fastapi import FastAPI, HTTPException, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi.exceptions import RequestValidationError
 from ray import serve
 from ray.llm._internal.serve.core.ingress.middleware import (
     SetRequestIdMiddleware,
@@ -19,6 +19,7 @@ from ray.serve.llm.ingress import OpenAiIngress, make_fastapi_ingress
 from ray.serve.llm.openai_api_models import ChatCompletionRequest, CompletionRequest
 
 from core.recipe_serving import Serve
+from serving.front import explain, refuse
 from serving.gate import Gate, Refusal, record_of
 from serving.replica import too_many
 from serving.writers import WritingStudent
@@ -56,6 +57,8 @@ class StudentIngress(OpenAiIngress):  # type: ignore[misc]  # Ray has no types
 
     async def chat(self, body: ChatCompletionRequest, request: Request) -> Response:
         """Answer a conversation, as a student answers behind the prompt that it was trained on."""
+        if not body.messages:  # vLLM's own form of a request allows it
+            raise HTTPException(400, "messages is missing, or empty.")
         self._note(request, body.model)
         answer: Response = await super().chat(body, request)
         return answer
@@ -145,13 +148,9 @@ def _application(settings: Serve) -> FastAPI:
     add_exception_handling_middleware(app)
     app.add_middleware(SetRequestIdMiddleware)
     app.add_middleware(Gate, settings=settings)
-    app.add_exception_handler(Refusal, _refuse)
+    app.add_exception_handler(Refusal, refuse)
+    app.add_exception_handler(RequestValidationError, explain)
     return app
-
-
-async def _refuse(_: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, Refusal)
-    return JSONResponse({"detail": error.detail}, error.status, error.headers)
 
 
 def _told(name: str, student: WritingStudent) -> dict[str, Any]:

@@ -32,9 +32,9 @@ class Wanted:
     stop: tuple[str, ...]
 
     @property
-    def drawn(self) -> tuple[float, float, int | None]:
+    def drawn(self) -> tuple[float, float]:
         """What requests must have in common to be written together."""
-        return (self.temperature, self.top_p, self.seed)
+        return (self.temperature, self.top_p)
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,8 @@ class Seq2SeqServer:
         if not request.stream:
             yield form.whole(await self._join_batch(wanted))
             return
-        yield form.begin()
+        if chat:
+            yield form.begin()
         told = request.stream_options
         async for part in self._stream(wanted):
             if isinstance(part, str):
@@ -129,10 +130,16 @@ class Seq2SeqServer:
         return await loop.run_in_executor(self._thread, self._write, batch)
 
     def _write(self, batch: list[Wanted]) -> list[Written]:
-        """Write for all requests; those that are drawn alike go through the model together."""
+        """Write for all requests; those that are drawn alike go through the model together.
+
+        One with a seed goes alone: what is drawn for it must not depend on its neighbours.
+        """
+        together: dict[Any, list[int]] = {}
+        for number, one in enumerate(batch):
+            alone = one.seed is not None and one.temperature > 0
+            together.setdefault(("alone", number) if alone else one.drawn, []).append(number)
         found: dict[int, Written] = {}
-        for drawn in dict.fromkeys(one.drawn for one in batch):
-            numbers = [number for number, one in enumerate(batch) if one.drawn == drawn]
+        for numbers in together.values():
             alike = [batch[number] for number in numbers]
             found |= dict(zip(numbers, self._generate(alike), strict=True))
         return [found[number] for number in range(len(batch))]
@@ -275,8 +282,8 @@ class _Form:
         )
 
     def begin(self) -> list[str]:
-        """What a stream begins with."""
-        return [self._line({"role": "assistant", "content": ""})] if self.chat else []
+        """What the stream of a conversation begins with."""
+        return [self._line({"role": "assistant", "content": ""})]
 
     def part(self, text: str) -> list[str]:
         """A part of the text."""

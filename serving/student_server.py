@@ -34,13 +34,22 @@ class StudentServer(LLMServer):  # type: ignore[misc]  # Ray has no types
         The last message begins with the prefix that asks for an answer, and what the caller leaves
         open is as it was when the student was judged: the likeliest token each time.
         """
-        request.messages = prefixed(request.messages, self._reading.answer_prefix)
+        request.messages = _prefixed(request.messages, self._reading.answer_prefix)
         given = request.model_fields_set
         if "temperature" not in given:
             request.temperature = 0.0
         if not given & {"max_tokens", "max_completion_tokens"}:
             request.max_completion_tokens = self._reading.max_answer_length
         return await super().chat(request, raw_request_info)
+
+
+def _prefixed(messages: list[Any], prefix: str) -> list[Any]:
+    """The same conversation; a message in parts gets one more."""
+    last = messages[-1]
+    if isinstance(last.get("content"), str):
+        return prefixed(messages, prefix)
+    parts = [{"type": "text", "text": prefix}, *(last.get("content") or [])]
+    return [*messages[:-1], {**last, "content": parts}]
 
 
 class Adapters:
