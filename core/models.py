@@ -15,6 +15,7 @@ from core.identity import content_id, file_digest, folder_digest
 from core.recipe import LoadedRecipe
 from core.recipe_teachers import EndpointTeacher, RecordedTeacher
 from core.run import explain_write, open_url
+from core.spacy_pipelines import SPACY, pipeline_revision
 
 EMBEDDED = "embedded://"
 
@@ -123,6 +124,8 @@ def model_revision(name: str) -> str:
         from core.embedded import embedded_revision
 
         return embedded_revision(name.removeprefix(EMBEDDED))
+    if name.startswith(SPACY):
+        return pipeline_revision(name.removeprefix(SPACY))
     if not Path(name).is_dir() and is_hub_id(name):
         return _hub_commit(name)
     return folder_digest(model_folder(name))

@@ -60,6 +60,21 @@ class PriceBook(Section):
         paid = price.input_per_million * tokens_in + price.output_per_million * tokens_out
         return paid / 1e6
 
+    def thousand_samples(self, model: str, tokens_in: float, tokens_out: float) -> float | None:
+        """Money for a thousand samples of so many tokens; None where a token has no price.
+
+        The table of 2410.18588 that tells the cost of a thousand samples is reckoned so.
+
+        Args:
+            model: As the book names it.
+            tokens_in: Of one sample's prompt.
+            tokens_out: Of one sample's answer.
+        """
+        price = self.tokens.get(model)
+        if price is None:
+            return None
+        return (price.input_per_million * tokens_in + price.output_per_million * tokens_out) / 1e3
+
 
 def read_prices(text: str) -> PriceBook:
     """A price book from its YAML."""

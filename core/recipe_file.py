@@ -6,7 +6,7 @@ import difflib
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -97,7 +97,11 @@ def load_recipe(
         if "://" in name:  # fetched when it is read
             continue
         _check_file(loaded.path(name), key, document)
-    return loaded
+
+    def place(key: str) -> str:
+        return document.place(tuple(key.split(".")))
+
+    return replace(loaded, recipe=recipe.with_prompts(loaded.folder, place))
 
 
 def file_schema(model: type[Recipe]) -> dict[str, Any]:

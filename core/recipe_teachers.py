@@ -132,7 +132,8 @@ class RecordColumns(Section):
 
     prompt: str = "prompt"
     """Column with what was asked: text, or a whole number such as an id. A record answers the
-    prompt that is equal to it, blanks around either aside."""
+    prompt that is equal to it, blanks around either aside. Of a conversation's later turns that is
+    all that the user has said so far, a line each."""
     text: str | None = "text"
     """Column with what was answered; null where the files hold scores of labels alone."""
     tokens_in: str | None = None

@@ -66,8 +66,9 @@ ANSWERED = pa.schema(
         _required("item", pa.string()),  # id of the input row
         _required("teacher", pa.string()),
         _required("sample", pa.int32()),  # number of the answer to the same question, from 0
-        _required("text", pa.string()),
-        _required("finish", pa.string()),  # stop, length where it was cut, recorded if unknown
+        _required("text", pa.string()),  # of a conversation the last reply
+        pa.field("replies", _strings),  # of a conversation, one to each turn; null elsewhere
+        _required("finish", pa.string()),  # stop, length where any was cut, recorded if unknown
         _required("usage", USAGE),
         # With `top_logprobs: k`, for T tokens: what was written [T], the likeliest tokens at each
         # place [T*k] in falling order, and their natural-log probabilities over the whole
@@ -152,15 +153,79 @@ PREDICTION = pa.schema(
 WRITTEN = pa.schema(
     [
         _required("id", pa.string()),  # of the input row
-        _required("model", pa.string()),  # the student or the teacher, by its name in the recipe
-        _required("question", pa.string()),  # what a student is asked
-        _required("answer", pa.string()),  # the right one, as the file has it
+        _required(
+            "model", pa.string()
+        ),  # who wrote it: a teacher or a student, and how it was asked
+        _required("question", pa.string()),  # what a student is asked; all turns of a conversation
+        pa.field("answer", pa.string()),  # the right one, as the file has it; null where none is
         _required("text", pa.string()),  # what the model wrote; the first of several samples
+        pa.field("turns", _strings),  # of a conversation: what the user says
+        pa.field("replies", _strings),  # of a conversation: one to each turn; null elsewhere
         pa.field("predicted", pa.string()),  # the answer found in it; null where there is none
-        _required("right", pa.bool_()),
+        pa.field("right", pa.bool_()),  # null where no answer is the right one
+        pa.field("tokens_in", pa.int32()),  # of the prompts; null where nobody has counted them
+        pa.field("tokens_out", pa.int32()),
     ]
 )
 """Answers to the evaluation rows, of models that write them."""
+
+SCORED_TEXT = pa.schema(
+    [
+        _required("id", pa.string()),  # of the input row
+        _required("model", pa.string()),  # as in `WRITTEN`
+        _required("score", pa.float32()),  # the more the better; 0 where no answer was found
+    ]
+)
+"""How good each of a model's answers is, by a metric that is no comparison with a right one."""
+
+CANDIDATE = pa.schema(
+    [
+        _required("candidate", pa.string()),  # a setting or a prompt, by its name in the recipe
+        _required("teacher", pa.string()),
+        _required("score", pa.float64()),  # the mean over the rows, by the task's metric
+        _required("chosen", pa.bool_()),
+    ]
+)
+"""Ways to ask a teacher, compared."""
+
+RATED = pa.schema(
+    [
+        _required("id", pa.string()),  # hash of all that the judge was asked, and how
+        _required("item", pa.string()),  # id of the input row
+        _required("model", pa.string()),  # as in `WRITTEN`; empty where the row itself is rated
+        _required("turn", pa.int32()),  # of the conversation, from 0
+        _required("prompt", pa.string()),  # name of the judge's prompt
+        _required("judge", pa.string()),  # the teacher that judges
+        _required("rating", pa.float32()),  # on the recipe's scale
+        pa.field(
+            "criteria",
+            pa.list_(
+                pa.struct([_required("name", pa.string()), _required("rating", pa.float32())])
+            ),
+        ),
+        _required("words", pa.int32()),  # of what is rated
+        _required("text", pa.string()),  # what the judge wrote
+        _required("usage", USAGE),
+    ]
+)
+"""Ratings by judges: of each reply, or of a question."""
+
+COMPARED = pa.schema(
+    [
+        _required("id", pa.string()),
+        _required("item", pa.string()),  # id of the input row
+        _required("first", pa.string()),  # the model that stood first, as in `WRITTEN`
+        _required("second", pa.string()),
+        _required("prompt", pa.string()),
+        _required("judge", pa.string()),
+        _required("verdict", pa.string()),  # first, second or tie
+        _required("words_first", pa.int32()),  # of all its replies
+        _required("words_second", pa.int32()),
+        _required("text", pa.string()),
+        _required("usage", USAGE),
+    ]
+)
+"""Which of two models a judge prefers; each pair stands here in both orders."""
 
 REJECTED = pa.schema(
     [

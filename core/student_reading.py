@@ -38,6 +38,17 @@ class StudentReading:
         """What a student's folder says."""
         return cls(**json.loads((folder / FILE).read_text(encoding="utf-8")))
 
+    @classmethod
+    def of_base(cls, family: str, max_length: int, max_answer_length: int) -> StudentReading:
+        """How a model is asked that nothing has been taught yet.
+
+        Args:
+            family: `seq2seq` or `causal`.
+            max_length: Tokens of an input at most.
+            max_answer_length: Tokens of an answer at most.
+        """
+        return cls(family, None, "none", "", max_length, max_answer_length)
+
     def write(self, folder: Path) -> None:
         """Say it in a student's folder."""
         (folder / FILE).write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")

@@ -9,6 +9,9 @@ import numpy as np
 
 from core.recipe_section import Device
 
+Exchange = tuple[str, str]
+"""What a user said, and what a model replied."""
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -29,14 +32,26 @@ class Sampling:
     chat: bool = False
     """The prompt is what a user says: the model's chat template goes around it."""
     system: str = ""
-    """What stands before the conversation, in a chat."""
+    """What stands before the conversation, in a chat, and before the prompt elsewhere."""
+    history: tuple[Exchange, ...] = ()
+    """Of a conversation: what was said before the prompt."""
     number: int = 0
     """Which of several completions of one prompt is wanted, from 0. It tells recorded answers
     apart; a teacher that draws its answers does not look at it."""
 
     def parts(self) -> dict[str, Any]:
         """What all completions of a prompt have in common: part of a row's id."""
-        return {name: value for name, value in asdict(self).items() if name != "number"}
+        own = ("number", "history")
+        return {name: value for name, value in asdict(self).items() if name not in own}
+
+
+def conversation(prompt: str, sampling: Sampling) -> list[dict[str, str]]:
+    """A prompt as the last message of a conversation, each with its role and content."""
+    said = [{"role": "system", "content": sampling.system}] if sampling.system else []
+    for user, reply in sampling.history:
+        said.append({"role": "user", "content": user})
+        said.append({"role": "assistant", "content": reply})
+    return [*said, {"role": "user", "content": prompt}]
 
 
 @dataclass(frozen=True)

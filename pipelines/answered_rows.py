@@ -10,8 +10,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from core.recipe_prompts import Answer
 from core.run import StageFolder
+from core.stage import StageContext
 from pipelines.answers import AnswerReader, Found, NotFound
+from pipelines.choosing import chosen_of
 from pipelines.row_work import Row
 
 Answers = dict[str, list[Row]]
@@ -44,7 +47,7 @@ def answered_rows(
 def _cursors(answers: StageFolder, columns: Sequence[str]) -> dict[str, _Cursor]:
     manifest = answers.manifest()
     assert manifest is not None, "the workflow runs the stages in their order"
-    wanted = ["id", "item", "sample", "text", *columns]
+    wanted = ["id", "item", "sample", "text", "replies", *columns]
     keys: dict[str, list[str]] = {}
     for key in manifest.shards:
         teachers = answers.rows.read_table(f"{key}.parquet", ["teacher"])["teacher"]
@@ -72,6 +75,23 @@ class _Cursor:
             if table is None:
                 return found
             self._left = table.to_pylist()
+
+
+def answers_of(context: StageContext) -> dict[str, Answer | None]:
+    """By teacher: how its prompt says that the answer is found; None where it does not say.
+
+    Args:
+        context: Of a stage with the setting `answers`, and `chosen` where prompts were.
+    """
+    chosen = chosen_of(context)
+    said = {
+        teacher: chosen.get(teacher, {}).get("answer", answer)
+        for teacher, answer in context.settings["answers"].items()
+    }
+    return {
+        teacher: None if answer is None else Answer.model_validate(answer)
+        for teacher, answer in said.items()
+    }
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from core.recipe_answers import Answer, AnswerTask
+from core.recipe_answers import AnswerTask
+from core.recipe_prompts import Answer
+from pipelines.step_lists import read_steps
 from pipelines.tasks import storable
 
 LETTER = re.compile(r"\W*([A-Za-z])(?:$|[^\w\s]|\s*\n)")
@@ -53,10 +55,16 @@ class NotFound:
 class AnswerReader:
     """Reads answers to the questions of a task."""
 
-    def __init__(self, task: AnswerTask) -> None:
-        answer = task.answer or Answer()
+    def __init__(self, task: AnswerTask, answer: Answer | None = None) -> None:
+        """Read as a prompt says.
+
+        Args:
+            task: Says it where the prompt does not.
+            answer: Of the prompt.
+        """
+        answer = answer or task.answer or Answer()
         self._answer = answer
-        self._choose = task.kind == "choices"
+        self._choose = task.chooses
         self._pattern = re.compile(answer.pattern) if answer.pattern else None
         self._rationale = re.compile(answer.rationale_pattern) if answer.rationale_pattern else None
         self._map = {self._normal(word): meaning for word, meaning in answer.map.items()}
@@ -71,6 +79,12 @@ class AnswerReader:
         ends = [place for cut in self._answer.cut_at if (place := text.find(cut)) >= 0]
         text = text[: min(ends, default=len(text))]
         words: str | None = text
+        if self._answer.steps is not None:
+            steps = read_steps(text, self._answer.steps.key)
+            if len(steps) < self._answer.steps.number:
+                told = f"{len(steps)} of {self._answer.steps.number} steps were written"
+                return NotFound("unparsed", told)
+            words = steps[-1]
         if self._pattern is not None:
             last = deque(self._pattern.finditer(text), maxlen=1)
             words = _group(last[0]) if last else None

@@ -24,7 +24,14 @@ import aiohttp
 from core.errors import StillhouseError, UseError, WorkError
 from core.recipe_section import Device
 from core.recipe_teachers import EndpointTeacher
-from core.teacher import Completion, LabelScores, Sampling, SequenceScore, Usage
+from core.teacher import (
+    Completion,
+    LabelScores,
+    Sampling,
+    SequenceScore,
+    Usage,
+    conversation,
+)
 from pipelines.openai_form import (
     MALFORMED,
     PATHS,
@@ -171,13 +178,10 @@ class Endpoint:
                 "an endpoint tells its likeliest tokens as text, and not by their numbers.",
                 "Take a teacher on vllm for logit distillation.",
             )
-        if sampling.system and self._settings.api == "completions":
-            cause = "a text to write on from has no place for what stands before a conversation."
-            mend = f"Take system out, or set teachers.{self.teacher}.api to chat."
-            raise UseError(self._place, cause, mend)
         request = completion_request(self._settings, prompt, sampling)
+        said = "\n".join(message["content"] for message in conversation(prompt, sampling))
         try:
-            return await self._ask(request, prompt, sampling.max_tokens, read_completion)
+            return await self._ask(request, said, sampling.max_tokens, read_completion)
         except _RefusedError as error:
             return Completion("", Usage(), "error", str(error), error.reason)
 

@@ -19,7 +19,15 @@ import numpy as np
 
 from core.errors import UseError
 from core.identity import content_id
-from core.teacher import Completion, LabelScores, Sampling, SequenceScore, TopTokens, Usage
+from core.teacher import (
+    Completion,
+    LabelScores,
+    Sampling,
+    SequenceScore,
+    TopTokens,
+    Usage,
+    conversation,
+)
 
 NOT_TEXT = "the prompt holds half a surrogate pair, which is no character"
 
@@ -89,9 +97,10 @@ class VLLMEngine:
 
         if not _is_text(prompt):
             return Completion("", Usage(), "error", NOT_TEXT, "not-text")
-        tokens = (
-            self._in_chat(prompt, sampling) if sampling.chat else self._tokenizer.encode(prompt)
-        )
+        if sampling.chat:
+            tokens = self._in_chat(prompt, sampling)
+        else:
+            tokens = self._tokenizer.encode("\n\n".join(filter(None, [sampling.system, prompt])))
         if len(tokens) + sampling.max_tokens > self._max_length:
             error = (
                 f"the prompt has {len(tokens)} tokens; with {sampling.max_tokens} to write, the "
@@ -236,8 +245,7 @@ class VLLMEngine:
                 "this teacher's tokenizer has no chat template.",
                 "Take its instruction-tuned sister, or leave chat out.",
             )
-        said = [{"role": "system", "content": sampling.system}] if sampling.system else []
-        said.append({"role": "user", "content": prompt})
+        said = conversation(prompt, sampling)
         text = self._tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True)
         # The template writes the special tokens itself.
         found: list[int] = self._tokenizer.encode(text, add_special_tokens=False)

@@ -10,7 +10,7 @@ those of all answers that could be read.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -18,10 +18,11 @@ import pyarrow as pa
 from core.errors import WorkError
 from core.identity import content_id
 from core.recipe_answers import AnswerTask
+from core.recipe_prompts import Answer
 from core.rows import TEXT_TRAINING, TRAINING
 from core.run import count_by_reason
 from core.stage import Progress, StageContext, StageResult
-from pipelines.answered_rows import Answers, answered_rows, read_samples, vote
+from pipelines.answered_rows import Answers, answered_rows, answers_of, read_samples, vote
 from pipelines.answers import AnswerReader, Found, NotFound
 from pipelines.questions import Question, Questions
 from pipelines.row_work import Rejection, Row, rejected_table
@@ -36,8 +37,9 @@ def extract(context: StageContext) -> StageResult:
     An answer that cannot be used is rejected as `unparsed` or `outside-choices`, under its own id;
     a row that no student can be asked about, under the row's.
 
-    Settings: `task`, a `core.recipe_answers.AnswerTask` as a dictionary; `form`, `choices` or
-    `text`, the kind of training rows.
+    Settings: `task`, a `core.recipe_answers.AnswerTask` as a dictionary; `answers`, by teacher: how
+    its prompt says that the answer is found, a `core.recipe_prompts.Answer` as a dictionary, or
+    None; `form`, `choices` or `text`, the kind of training rows.
     Inputs: `inputs`, input rows; `answers`, what teachers answered to them, if they were asked.
 
     Raises:
@@ -45,14 +47,14 @@ def extract(context: StageContext) -> StageResult:
     """
     task = AnswerTask.model_validate(context.settings["task"])
     inputs, answers = context.inputs["inputs"], context.inputs.get("answers")
-    extraction = _Extraction(task, context.settings["form"])
+    extraction = _Extraction(task, context.settings["form"], answers_of(context))
     schema = TRAINING if context.settings["form"] == "choices" else TEXT_TRAINING
     manifest = inputs.manifest()
     assert manifest is not None, "the workflow runs the stages in their order"
     keys: list[str] = []
     rejected: Counter[str] = Counter()
     done = 0
-    for shard in answered_rows(inputs, answers, () if task.extracts else TOKENS):
+    for shard in answered_rows(inputs, answers, () if extraction.extracts else TOKENS):
         rows = [made for row, by_teacher in shard for made in extraction.rows(row, by_teacher)]
         keys.append(f"rows-{len(keys):06d}")
         faults = extraction.take_rejections(context.stage.stage)
@@ -85,16 +87,23 @@ class _Label:
 class _Extraction:
     """Makes training rows, and counts."""
 
-    def __init__(self, task: AnswerTask, form: str) -> None:
+    def __init__(
+        self, task: AnswerTask, form: str, answers: Mapping[str, Answer | None] | None = None
+    ) -> None:
         self._task = task
         self._form = form
-        self._reader = AnswerReader(task)
-        self._questions = Questions(task, self._reader)
+        self._answers = answers or {}
+        self._questions = Questions(task)
         self._rejections: dict[str | None, list[tuple[str, Rejection]]] = {}
         self._seen: set[bytes] = set()
         """Ids of rows with gold labels, some 100 bytes each: equal rows count once."""
         self.made = 0
         self.facts = {"answers": 0, "read": 0, "outvoted": 0}
+
+    @property
+    def extracts(self) -> bool:
+        """Whether answers are found in texts, and are not the texts as they were written."""
+        return self._task.extracts or any(self._answers.values())
 
     def take_rejections(self, stage: str) -> pa.Table:
         """What was rejected since the last time."""
@@ -118,7 +127,9 @@ class _Extraction:
         question = questions.with_right_answer(row) if gold else questions.of(row)
         if isinstance(question, Rejection):
             self._reject(None, row["id"], question)
-        elif self._task.extracts or gold:
+        elif self._task.converses:
+            yield from self._turns(question, answers)
+        elif self.extracts or gold:
             for label in self._labels(question, answers):
                 yield self._row(question, label)
         else:
@@ -131,7 +142,8 @@ class _Extraction:
         if right is not None:
             labels[right.key] = _Label(right, 1.0, ["gold"])
         for teacher, listed in answers.items():
-            samples = read_samples(listed, self._reader, question.choices)
+            reader = AnswerReader(self._task, self._answers.get(teacher))
+            samples = read_samples(listed, reader, question.choices)
             for answer, sample in zip(listed, samples, strict=True):
                 if isinstance(sample, NotFound):
                     told = Rejection(sample.reason, sample.detail, answer)
@@ -166,7 +178,7 @@ class _Extraction:
                 "logits": None,
             }
         return common | {
-            "messages": self._task.messages(question.text),
+            "messages": question.asked.messages(),
             "answer": label.found.text,
             "rationales": label.rationales or None,
         }
@@ -179,12 +191,28 @@ class _Extraction:
                 self.facts["read"] += 1
                 yield {
                     "id": answer["id"],
-                    "messages": self._task.messages(question.text),
+                    "messages": question.asked.messages(),
                     "answer": answer["text"],
                     "weight": 1.0,
                     "source": teacher,
                     **{name: answer[name] for name in TOKENS},
                 }
+
+    def _turns(self, question: Question, answers: Answers) -> Iterator[Row]:
+        """Every reply as a training row, behind all that was said before it."""
+        for teacher, listed in answers.items():
+            for answer in listed:
+                self.facts["answers"] += 1
+                self.facts["read"] += 1
+                replies = answer["replies"]
+                for number, reply in enumerate(replies):
+                    yield {
+                        "id": content_id(answer["id"], number),
+                        "messages": question.asked.messages(replies[:number]),
+                        "answer": reply,
+                        "weight": 1.0,
+                        "source": teacher,
+                    }
 
     def _reject(self, teacher: str | None, row_id: str, rejection: Rejection) -> None:
         self._rejections.setdefault(teacher, []).append((row_id, rejection))

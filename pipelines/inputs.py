@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -12,6 +13,8 @@ from core.errors import UseError
 from core.identity import content_id
 from core.rows import INPUT
 from core.stage import Progress, StageContext, StageResult
+from pipelines.datasets import dataset_rows
+from pipelines.plan import sample_rows
 from pipelines.row_files import file_rows
 from pipelines.row_work import Rejection, Row, rejected_table
 from pipelines.tasks import storable
@@ -28,27 +31,28 @@ def read_inputs(context: StageContext) -> StageResult:
 
     A row that cannot be read is rejected with its number and the reason; the rest goes on.
 
-    Settings: `file`; `columns`, the file's name of a field by ours; fields that it does not name
-    keep their names.
+    Settings: `file`; `format`, of a published data set, or None; `columns`, the file's name of a
+    field by ours; fields that it does not name keep their names; `limit`, rows at most, or None.
+    Of more rows those with the smallest ids are taken: ids are hashes, so they are drawn at random,
+    and the same ones every time.
 
     Raises:
         UseError: Not one row can be used.
     """
     file = context.recipe.path(context.settings["file"])
     names = {theirs: ours for ours, theirs in context.settings["columns"].items()}
-    found = file_rows(file)
+    name = context.settings["format"]
+    found = file_rows(file) if name is None else dataset_rows(name, file)
+    limit = context.settings["limit"]
+    wanted = _drawn(found, names, limit) if limit else (_check(n, row, names) for n, row in found)
     keys: list[str] = []
     kept, reasons, first = 0, dict[str, int](), ""
-    for number, batch in enumerate(iter(lambda: list(itertools.islice(found, SHARD_ROWS)), [])):
-        rows, rejections = [], []
-        for place, row in batch:
-            checked = _check(row, place, names)
-            if isinstance(checked, Rejection):
-                rejections.append((content_id(place, checked.detail), checked))
-                reasons[checked.reason] = reasons.get(checked.reason, 0) + 1
-                first = first or checked.detail
-            else:
-                rows.append(checked)
+    for number, batch in enumerate(iter(lambda: list(itertools.islice(wanted, SHARD_ROWS)), [])):
+        rows = [row for row in batch if not isinstance(row, Rejection)]
+        rejections = [(content_id(r.detail), r) for r in batch if isinstance(r, Rejection)]
+        for _, rejection in rejections:
+            reasons[rejection.reason] = reasons.get(rejection.reason, 0) + 1
+            first = first or rejection.detail
         keys.append(f"{number:06}")
         table = pa.Table.from_pylist(rows, schema=INPUT)
         rejected = rejected_table(context.stage.stage, rejections)
@@ -64,7 +68,26 @@ def read_inputs(context: StageContext) -> StageResult:
     return StageResult(keys, kept, reasons)
 
 
-def _check(row: Any, number: int, names: dict[str, str]) -> Row | Rejection:
+def _drawn(
+    found: Iterable[tuple[int, Any]], names: dict[str, str], limit: int
+) -> Iterator[Row | Rejection]:
+    """So many rows of a file, in its order, and all rejections before them."""
+    rejections: list[Rejection] = []
+
+    def sound() -> Iterator[Row]:
+        for number, row in found:
+            checked = _check(number, row, names)
+            if isinstance(checked, Rejection):
+                rejections.append(checked)
+            else:
+                yield checked
+
+    rows = sample_rows(sound(), limit)
+    yield from rejections
+    yield from rows
+
+
+def _check(number: int, row: Any, names: dict[str, str]) -> Row | Rejection:
     if isinstance(row, Rejection):
         return row
     if not isinstance(row, dict):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from core.recipe_teachers import EndpointTeacher
-from core.teacher import Completion, LabelScores, Sampling, Usage
+from core.teacher import Completion, LabelScores, Sampling, Usage, conversation
 
 Api = Literal["chat", "completions"]
 
@@ -48,7 +48,7 @@ def completion_request(
     """Ask for a completion."""
     request = {
         "model": endpoint.model,
-        **_prompt(endpoint.api, prompt, sampling.system),
+        **_prompt(endpoint.api, prompt, sampling),
         endpoint.length_key: sampling.max_tokens,
         # Always said: a server may have defaults of its own.
         "temperature": sampling.temperature,
@@ -70,7 +70,7 @@ def scores_request(endpoint: EndpointTeacher, prompt: str) -> dict[str, Any]:
     """Ask for the likeliest next tokens and their log-probabilities."""
     request = {
         "model": endpoint.model,
-        **_prompt(endpoint.api, prompt),
+        **_prompt(endpoint.api, prompt, Sampling(max_tokens=1)),
         endpoint.length_key: 1,
         "temperature": 0,
     }
@@ -151,11 +151,10 @@ def retry_after_seconds(header: str | None) -> float | None:
     return seconds if seconds > 0 else None
 
 
-def _prompt(api: Api, prompt: str, system: str = "") -> dict[str, Any]:
+def _prompt(api: Api, prompt: str, sampling: Sampling) -> dict[str, Any]:
     if api == "completions":
-        return {"prompt": prompt}
-    before = [{"role": "system", "content": system}] if system else []
-    return {"messages": [*before, {"role": "user", "content": prompt}]}
+        return {"prompt": "\n\n".join(filter(None, [sampling.system, prompt]))}
+    return {"messages": conversation(prompt, sampling)}
 
 
 def _usage(answer: Any) -> Usage:

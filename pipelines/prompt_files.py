@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
+import re
+from collections import deque
+from collections.abc import Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import jinja2
+from jinja2 import nodes
 
 from core.errors import UseError
+from pipelines.permutations import LETTERS
 
 PROMPTS = Path(__file__).parent / "prompts"
 
@@ -26,6 +32,7 @@ def _environment() -> jinja2.Environment:
     )
     # Jinja's own `tojson` writes for HTML: a teacher would copy its escapes.
     environment.filters["json"] = partial(json.dumps, ensure_ascii=False)
+    environment.filters.update(first_words=first_words, lettered=lettered)
     return environment
 
 
@@ -46,6 +53,31 @@ def compile_prompt(text: str) -> jinja2.Template:
         raise UseError(
             "the prompt", f"line {error.lineno} is not Jinja: {error.message}.", "Mend it."
         ) from None
+
+
+def parse_prompt(text: str) -> nodes.Template:
+    """The syntax tree of a prompt that compiles."""
+    return _environment().parse(text)
+
+
+def lettered(choices: Sequence[str]) -> str:
+    """Choices as a list, a line each, with letters: `A. lake`.
+
+    Raises:
+        ValueError: There are more of them than letters.
+    """
+    if len(choices) > len(LETTERS):
+        raise ValueError(f"{len(choices)} choices are more than there are letters")
+    return "\n".join(
+        f"{letter}. {choice}" for letter, choice in zip(LETTERS, choices, strict=False)
+    )
+
+
+def first_words(text: str, number: int) -> str:
+    """A text up to the end of its first so many words; the blanks between them stay."""
+    ends = itertools.islice(re.finditer(r"\S+", text), number)
+    last = deque(ends, maxlen=1)
+    return text[: last[0].end()] if last else text
 
 
 def render(name: str, **values: Any) -> str:

@@ -10,12 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import jinja2
-
 from core.recipe_answers import AnswerTask
 from core.run import StageFolder
 from pipelines.answers import AnswerReader, Found
-from pipelines.prompt_files import compile_prompt
+from pipelines.asked_texts import FILLING_ERRORS, Asked, fill_in
 from pipelines.row_work import Rejection, Row
 from pipelines.tasks import storable
 
@@ -26,20 +24,27 @@ class Question:
 
     id: str
     """Of the input row."""
-    text: str
+    asked: Asked
     choices: list[str]
     """Empty where the task has none."""
     right: Found | None
     """The right answer, where the row has one."""
+    document: str | None = None
+    """Of a task of summaries: what is summed up."""
+
+    @property
+    def text(self) -> str:
+        """What the user says; of a conversation all of it, a paragraph for each turn."""
+        return "\n\n".join(self.asked.turns)
 
 
 class Questions:
     """Makes questions of input rows."""
 
-    def __init__(self, task: AnswerTask, reader: AnswerReader) -> None:
+    def __init__(self, task: AnswerTask) -> None:
         self._task = task
-        self._reader = reader
-        self._prompt = compile_prompt(task.prompt)
+        self._plain = task.plain
+        self._reader = AnswerReader(task, self._plain.answer)
 
     def of(self, row: Row) -> Question | Rejection:
         """The question about a row, or why there is none.
@@ -47,21 +52,33 @@ class Questions:
         Args:
             row: Of `core.rows.INPUT`.
         """
-        fields = json.loads(row["fields"])
+        fields, task = json.loads(row["fields"]), self._task
         try:
-            text = storable(self._prompt.render(fields))
-        except (jinja2.UndefinedError, TypeError, ValueError) as error:
+            asked = fill_in(self._plain.text, self._plain.system, fields, task.turns)
+        except FILLING_ERRORS as error:
             return Rejection("no-field", f"the plain prompt cannot be filled in: {error}", row)
-        if not text.strip():
+        asked = Asked(storable(asked.system), [storable(turn) for turn in asked.turns])
+        if not all(turn.strip() for turn in asked.turns):
             return Rejection("empty", "the plain prompt is empty with this row's fields", row)
         choices = self._choices(fields)
         if choices is None:
-            detail = f"there is no list of two texts or more under '{self._task.choices_field}'"
+            detail = f"there is no list of two texts or more under '{task.choices_field}'"
             return Rejection("no-choices", detail, row)
         right = None
-        if self._task.gold is not None:
-            right = self._reader.read_gold(fields.get(self._task.gold), choices)
-        return Question(row["id"], text, choices, right)
+        if task.gold is not None:
+            right = self._reader.read_gold(fields.get(task.gold), choices)
+        document = None
+        if task.document is not None:
+            document = fields.get(task.document)
+            if not isinstance(document, str) or not document.strip():
+                return Rejection("no-field", f"there is no text under '{task.document}'", row)
+            document = storable(document)
+        return Question(row["id"], asked, choices, right, document)
+
+    def to_be_judged(self, row: Row) -> Question | Rejection:
+        """The same of an evaluation row: by right answers, where these make an answer good."""
+        right = self._task.measure == "accuracy"
+        return self.with_right_answer(row) if right else self.of(row)
 
     def with_right_answer(self, row: Row) -> Question | Rejection:
         """The same of a row that must have a right answer."""
@@ -91,7 +108,7 @@ def evaluation_questions(
     found: dict[str, Question] = {}
     rejections: list[tuple[str, Rejection]] = []
     for row in each(rows):
-        question = questions.with_right_answer(row)
+        question = questions.to_be_judged(row)
         if isinstance(question, Rejection):
             rejections.append((row["id"], question))
         else:

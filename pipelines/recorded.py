@@ -65,6 +65,8 @@ class RecordedAnswers:
             wanted = "top_logprobs" if sampling.top_logprobs else "json_schema"
             cause = f"a recorded answer is as it is: {wanted} asks for another."
             raise UseError(self._place, cause, "Ask a teacher that runs.")
+        # Of a conversation the prompt is all that the user has said: the replies are looked up.
+        prompt = "\n".join([*(user for user, _ in sampling.history), prompt])
         found = self._index.find(prompt, sampling.number)
         if found is None:
             missing = self._missing(prompt, sampling.number)

@@ -1,8 +1,11 @@
-"""Answers of students that write: batched greedy generation in transformers."""
+"""Answers of students that write: batched greedy generation in transformers, turn by turn."""
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,68 +15,135 @@ import ray.data
 from core.placement import placed
 from core.recipe_section import Device
 from core.student_reading import StudentReading
+from pipelines.asked_texts import Asked
 
 BATCH_ROWS = 16
 """Rows that are written at once."""
 
-Message = dict[str, str]
+WEIGHTS_SHARE = 0.7
+"""Of a GPU's memory, that weights may take: the rest is for what is written."""
+
+
+WRITTEN_TOGETHER = pa.schema(
+    [
+        ("id", pa.string()),
+        ("replies", pa.list_(pa.string())),
+        ("tokens_in", pa.int32()),
+        ("tokens_out", pa.int32()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Replies:
+    """What a model replied to the turns of one row."""
+
+    texts: list[str]
+    tokens_in: int
+    """Of all prompts, each with the history before it."""
+    tokens_out: int
+    seconds: float
+    """Of the batch that it was written in, an equal part for each of its rows."""
 
 
 def write(
-    folder: Path, questions: Sequence[tuple[str, list[Message]]], device: Device
-) -> dict[str, str]:
+    folder: Path, questions: Sequence[tuple[str, Asked]], reading: StudentReading, device: Device
+) -> dict[str, Replies]:
     """What a student writes, by Ray Data.
 
     Args:
-        folder: The student's, a Hugging Face folder with `stillhouse.json`.
-        questions: Id and conversation; no two ids are the same.
-        device: What it was trained on; where that has GPUs, it runs on one.
+        folder: Its Hugging Face folder.
+        questions: Id and what is said; no two ids are the same.
+        reading: How it is asked.
+        device: What it was trained on; where that has GPUs, it runs on as many of one machine as
+            hold it.
 
     Returns:
         By id.
     """
-    gpu = device.gpus > 0
+    gpus = gpus_that_hold(folder, device)
     # Long ones beside long ones: what is padded takes time.
-    ordered = sorted(questions, key=lambda question: len(question[1][-1]["content"]))
-    rows = [{"id": row_id, "messages": messages} for row_id, messages in ordered]
+    ordered = sorted(questions, key=lambda question: max(map(len, question[1].turns)))
+    rows = [{"id": row_id, "system": a.system, "turns": a.turns} for row_id, a in ordered]
     dataset = ray.data.from_items(rows, override_num_blocks=1).map_batches(
         WritingPredictor,
-        fn_constructor_args=(folder,),
-        fn_constructor_kwargs={"gpu": gpu},
+        fn_constructor_args=(folder, reading),
+        fn_constructor_kwargs={"gpus": gpus},
         batch_size=BATCH_ROWS,
         batch_format="pyarrow",
         concurrency=1,
         num_cpus=1,
-        num_gpus=1 if gpu else 0,
-        **(placed("trainer", device.kind) if gpu else placed("cpu")),
+        num_gpus=gpus,
+        **(placed("trainer", device.kind) if gpus else placed("cpu")),
     )
-    return {row["id"]: row["text"] for row in dataset.iter_rows()}
+    return {
+        row["id"]: Replies(row["replies"], row["tokens_in"], row["tokens_out"], row["seconds"])
+        for row in dataset.iter_rows()
+    }
+
+
+def gpus_that_hold(folder: Path, device: Device) -> int:
+    """GPUs of a kind that hold a model's weights and leave room to write; 0 on a CPU.
+
+    Args:
+        folder: The model's; its weights are taken to be written as they are loaded.
+        device: What one of them is. One is enough where nobody has said how much memory it has.
+    """
+    if not device.gpus:
+        return 0
+    weights = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    if device.memory is None:
+        return 1
+    return max(1, math.ceil(weights / (WEIGHTS_SHARE * device.memory)))
 
 
 class WritingPredictor:
     """A Ray Data actor that has a causal or a seq2seq student answer conversations."""
 
-    def __init__(self, folder: Path, *, gpu: bool = False) -> None:
+    def __init__(self, folder: Path, reading: StudentReading, *, gpus: int = 0) -> None:
         import torch
         from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
-        self._reading = StudentReading.of(folder)
-        self._causal = self._reading.family == "causal"
+        self._reading = reading
+        self._causal = reading.family == "causal"
         model = AutoModelForCausalLM if self._causal else AutoModelForSeq2SeqLM
-        self._device = torch.device("cuda" if gpu else "cpu")
-        # A CPU computes in bfloat16 many times slower.
-        dtype = "auto" if gpu else torch.float32
+        self._device = torch.device("cuda" if gpus else "cpu")
         self._tokenizer = AutoTokenizer.from_pretrained(folder)
-        self._model = model.from_pretrained(folder, dtype=dtype).to(self._device).eval()
+        if gpus > 1:  # its layers are dealt out among them
+            loaded = model.from_pretrained(folder, dtype="auto", device_map="auto")
+        else:
+            # A CPU computes in bfloat16 many times slower.
+            loaded = model.from_pretrained(folder, dtype="auto" if gpus else torch.float32)
+            loaded = loaded.to(self._device)
+        self._model = loaded.eval()
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """Put `text` in the place of `messages`."""
+        """Put `replies` in the place of `system` and `turns`, with the tokens that they took."""
+        began = time.monotonic()
+        rows = batch.to_pylist()
+        asked = [Asked(row["system"], row["turns"]) for row in rows]
+        found = [{"id": row["id"], "replies": [], "tokens_in": 0, "tokens_out": 0} for row in rows]
+        for turn in range(max(len(one.turns) for one in asked)):
+            open_ = [pair for pair in zip(asked, found, strict=True) if turn < len(pair[0].turns)]
+            prompts = [
+                self._reading.prompt_ids(one.messages(row["replies"]), self._tokenizer)
+                for one, row in open_
+            ]
+            for (_, row), prompt, written in zip(
+                open_, prompts, self._written(prompts), strict=True
+            ):
+                text = self._tokenizer.decode(written, skip_special_tokens=True)
+                row["replies"].append(text)
+                row["tokens_in"] += len(prompt)
+                row["tokens_out"] += len(written)
+        table = pa.Table.from_pylist(found, schema=WRITTEN_TOGETHER)
+        seconds = [(time.monotonic() - began) / len(rows)] * len(rows)
+        return table.append_column("seconds", pa.array(seconds, pa.float64()))
+
+    def _written(self, prompts: list[list[int]]) -> list[list[int]]:
+        """The tokens that are written after each prompt, up to the end of the answer."""
         import torch
 
-        prompts = [
-            self._reading.prompt_ids(messages, self._tokenizer)
-            for messages in batch["messages"].to_pylist()
-        ]
         tokens, mask = self._padded(prompts)
         with torch.inference_mode():
             written = self._model.generate(
@@ -89,9 +159,15 @@ class WritingPredictor:
                 eos_token_id=self._ends(),
                 pad_token_id=self._pad,
             )
-        begin = tokens.shape[1] if self._causal else 0
-        texts = self._tokenizer.batch_decode(written[:, begin:], skip_special_tokens=True)
-        return pa.table({"id": batch["id"], "text": pa.array(texts, pa.string())})
+        # A seq2seq model begins with the token that starts its decoder.
+        begin = tokens.shape[1] if self._causal else 1
+        return [self._up_to_the_end(row) for row in written[:, begin:].tolist()]
+
+    def _up_to_the_end(self, written: list[int]) -> list[int]:
+        """A row of a batch without what fills it up after its end."""
+        ends = set(self._ends())
+        end = next((at for at, token in enumerate(written) if token in ends), len(written) - 1)
+        return written[: end + 1]
 
     def _padded(self, prompts: list[list[int]]) -> tuple[Any, Any]:
         """Tokens and mask, [B, L]; a causal student's prompts all end where it begins to write."""

@@ -38,7 +38,9 @@ def main() -> None:
     """Resolve, install, freeze."""
     project = tomllib.loads((HERE.parent / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    chosen = [name for extra in ("cpu", "onnx", "tracing", "dev") for name in extras[extra]]
+    chosen = [
+        name for extra in ("cpu", "onnx", "tracing", "evaluation", "dev") for name in extras[extra]
+    ]
     wanted = [Requirement(r) for r in (*project["dependencies"], *chosen)]
     bare = [str(r) for r in wanted if r.name in WITHOUT_DEPENDENCIES]
     full = [str(r) for r in wanted if r.name not in WITHOUT_DEPENDENCIES]

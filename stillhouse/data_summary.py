@@ -7,6 +7,7 @@ from rich.table import Table
 
 from core.run import Run
 from stillhouse.report.answered import answered
+from stillhouse.report.arms import MEASURES, ArmTable, in_words
 from stillhouse.report.teacher_data import TeacherDataReport
 from stillhouse.report.wording import between, count, money, number, percent, signed_points
 
@@ -16,6 +17,7 @@ def data_summary(data: TeacherDataReport, run: Run) -> Group:
     parts = [_teachers(data)] if data.teachers else []
     parts += [_training_rows(data)] if data.training_rows else []
     parts += [_judged(data)] if data.judged else []
+    parts += [_arms(table, data.currency) for table in data.arms if not data.judged]
     reasons = [f"{count(n)} {reason}" for reason, n in data.rejected_by_reason.items()]
     stage = data.training_rows[0].stage if data.training_rows else "ask"
     return Group(
@@ -59,6 +61,30 @@ def _training_rows(data: TeacherDataReport) -> Table:
     for made in data.training_rows:
         figures = (made.answers, made.read, made.outvoted, sum(made.rejected.values()), made.rows)
         table.add_row(made.stage, made.labels, *map(count, figures))
+    return table
+
+
+def _arms(found: ArmTable, currency: str) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("data set")
+    table.add_column("arm")
+    for head in (MEASURES[found.measure], "95% interval", "rows", "no answer", "a thousand"):
+        table.add_column(head, justify="right")
+    for row in found.rows:
+        for column in found.columns:
+            score = row.scores.get(column.arm)
+            if score is None:
+                continue
+            low, high = (in_words(end, found.measure) for end in (score.low, score.high))
+            table.add_row(
+                row.dataset,
+                f"{column.model}, {column.head}",
+                in_words(score.value, found.measure),
+                f"{low} to {high}" if score.low is not None else "",
+                count(score.rows),
+                count(score.unparsed),
+                money(score.per_thousand, currency) if score.tokens_in is not None else "",
+            )
     return table
 
 

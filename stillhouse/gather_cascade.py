@@ -82,6 +82,8 @@ def _teachers(reader: RunReader) -> dict[str, dict[str, bool]]:
     found: dict[str, dict[str, bool]] = {}
     for function in TEACHERS:
         for stage in reader.stages(function):
+            if stage.inputs.get("rows") == "selection":  # candidates, on rows of their own
+                continue
             for row in reader.rows(stage.name):
                 # A model that chooses is told by numbers of choices, one that writes by its texts.
                 right = row["right"] if "right" in row else row["predicted"] == row["answer"]

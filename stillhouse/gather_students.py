@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from core.ledger import total
 from core.recipe import TrainingRecipe
+from stillhouse.distilling import DistillingRecipe
 from stillhouse.gather_cascade import told_cascade
 from stillhouse.gather_serving import economics, servings
+from stillhouse.part_layout import PREDICT_STUDENT, PREDICT_TEACHERS
 from stillhouse.report.data import Paired, Score
 from stillhouse.report.teacher_data import ComparedStudent, Judged, StudentTraining, TrainingRows
 from stillhouse.right_answers import Right, right_answers
 from stillhouse.run_reader import RunReader
 
 EXTRACT, TRAIN = "pipelines.extraction:extract", "training.stage:train"
-TEACHERS = "pipelines.prediction:predict_teachers"
-STUDENT = "pipelines.prediction:predict_student"
 
 
 def training_rows(reader: RunReader) -> list[TrainingRows]:
@@ -39,7 +39,7 @@ def trainings(reader: RunReader) -> list[StudentTraining]:
         summed = total((e for e in reader.entries if e.stage == stage.name), reader.prices)
         found.append(
             StudentTraining(
-                name=name,
+                name=stage.name.removeprefix("train-"),
                 model=reader.loaded.training_recipe.students[name].model,
                 rows=reader.manifest(stage.name).rows,
                 used=summed.entry,
@@ -50,12 +50,25 @@ def trainings(reader: RunReader) -> list[StudentTraining]:
 
 
 def judged(reader: RunReader) -> list[Judged]:
-    """All models that have answered the evaluation rows; students beside the best teacher."""
+    """All models that have answered the evaluation rows; students beside the best teacher.
+
+    Of a run on several data sets, or where no answer is the right one, the tables of its arms tell
+    that (`stillhouse.gather_arms`).
+    """
+    recipe = reader.loaded.recipe
+    if not isinstance(recipe, DistillingRecipe):
+        return []
+    parts = recipe.parts()
+    if len(parts) > 1 or parts[0].task.measure != "accuracy":
+        return []
     teachers: dict[str, Right] = {}
     found: list[Judged] = []
-    for stage in reader.stages(TEACHERS):
+    for stage in reader.stages(PREDICT_TEACHERS):
+        if stage.inputs["rows"] != parts[0].stage("evaluation"):
+            continue  # it is of the rows that are chosen by
         facts = reader.manifest(stage.name).facts
-        teachers = right_answers(reader.rows(stage.name))
+        right_by_name = right_answers(reader.rows(stage.name))
+        teachers |= right_by_name
         found += [
             Judged(
                 name=name,
@@ -64,10 +77,10 @@ def judged(reader: RunReader) -> list[Judged]:
                 unparsed=facts["unparsed"][name],
                 unanswered=facts["unanswered"][name],
             )
-            for name, right in teachers.items()
+            for name, right in right_by_name.items()
         ]
     best = max(found, key=lambda teacher: teacher.score.share or 0.0).name if found else None
-    for stage in reader.stages(STUDENT):
+    for stage in reader.stages(PREDICT_STUDENT):
         facts = reader.manifest(stage.name).facts
         for name, right in right_answers(reader.rows(stage.name)).items():
             found.append(
@@ -76,7 +89,7 @@ def judged(reader: RunReader) -> list[Judged]:
                     role="student",
                     score=_score(right),
                     unparsed=facts["unparsed"][name] if "unparsed" in facts else None,
-                    unanswered=0,
+                    unanswered=facts["unanswered"][name] if "unanswered" in facts else 0,
                     beside=best,
                     paired=None if best is None else _paired(right, teachers[best]),
                 )

@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-import jinja2
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,11 +19,15 @@ from core.ledger import total
 from core.recipe import TrainingRecipe
 from core.recipe_teachers import AnyTeacher, EndpointTeacher, Teacher
 from core.run import Run, StageFolder
+from pipelines.asked_texts import FILLING_ERRORS, fill_in
 from pipelines.plan import read_plan
-from pipelines.prompt_files import compile_prompt
-from stillhouse.asking import Ask, AskingRecipe
+from stillhouse.asking import ASK, AskingRecipe
 from stillhouse.gather_ablation import ablations_of
-from stillhouse.gather_students import compared_students, judged, training_rows, trainings
+from stillhouse.gather_arms import arm_tables
+from stillhouse.gather_judges import complexities, judge_tables
+from stillhouse.gather_selection import choices
+from stillhouse.gather_side_by_side import side_by_side
+from stillhouse.gather_students import EXTRACT, compared_students, judged, training_rows, trainings
 from stillhouse.gather_sweep import sweep_of
 from stillhouse.report.data import Histogram, Price, RejectedRow, Samples
 from stillhouse.report.teacher_data import (
@@ -46,6 +49,7 @@ from stillhouse.run_reader import (
     provenance,
     sample_step,
 )
+from stillhouse.stages import Stage
 
 EXAMPLES = 20
 """Rejected rows of one stage, teacher and reason that the report's data holds."""
@@ -59,6 +63,9 @@ BEFORE = ("pipelines.inputs:read_inputs", "pipelines.input_curation:curate_input
 COUNTED = ["teacher", "item", "finish", "usage"]
 """Columns of the answers that are read of all of them."""
 
+SHOWN = ["item", "sample", "text", "replies", "finish", "usage"]
+"""Of them, those of the answers that are shown."""
+
 BARS = 20
 """Of a histogram of lengths, at most."""
 
@@ -66,34 +73,101 @@ TOKEN_BYTES, ALTERNATIVE_BYTES = 4, 6
 """Of `token_ids`, and of `top_ids` and `top_logprobs` together, as `core.rows` has them."""
 
 
+@dataclass(frozen=True)
+class _Lane:
+    """What one teacher is asked in one stage."""
+
+    stage: Stage
+    teacher: str
+    alone: bool
+    """Whether it is asked in no other stage whose answers are shown."""
+    chosen: dict[str, Any]
+    """What of the asking was chosen in the run; empty where it has not been, or nothing is."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in the report."""
+        if self.alone:
+            return self.teacher
+        return f"{self.teacher}, {self.stage.name.removeprefix('ask').lstrip('-') or 'elaborate'}"
+
+    @property
+    def rows(self) -> str:
+        """The stage that has the rows."""
+        return self.stage.growing["inputs"]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """How it is asked."""
+        return {"prompt": None, **self.stage.settings["ask"][self.teacher], **self.chosen}
+
+    @property
+    def keeps_logits(self) -> bool:
+        """Whether the likeliest tokens are kept of its answers."""
+        return bool(self.settings.get("sampling", {}).get("top_logprobs"))
+
+
+def _lanes(reader: RunReader) -> list[_Lane]:
+    """Who is asked about rows that something is learnt from, or about all rows where nothing is."""
+    extracting = [stage for stage in reader.layout if stage.run == EXTRACT]
+    learnt = {stage.inputs["answers"] for stage in extracting if "answers" in stage.inputs}
+    stages = [
+        stage
+        for stage in reader.layout
+        if stage.run == ASK and (stage.name in learnt or not extracting)
+    ]
+    return [
+        _Lane(stage, teacher, len(stages) == 1, _chosen(reader, stage).get(teacher, {}))
+        for stage in stages
+        for teacher in stage.teachers
+    ]
+
+
+def _chosen(reader: RunReader, stage: Stage) -> dict[str, Any]:
+    """By teacher: what was chosen for a stage."""
+    name = stage.decisions.get("chosen")
+    if name is None or name not in reader.finished:
+        return {}
+    found: dict[str, Any] = reader.manifest(name).facts["chosen"]
+    return found
+
+
 def gather_teacher_data(run: Run) -> TeacherDataReport:
     """Read a run into its report."""
     reader = RunReader(run)
     recipe = reader.loaded.recipe
     assert isinstance(recipe, AskingRecipe)
-    asked = recipe.ask if any(stage.name == "ask" for stage in reader.layout) else {}
-    shown = _some_inputs(reader) if asked else {}
-    found = {name: _Found(set(shown), ask.sampling.top_logprobs > 0) for name, ask in asked.items()}
+    lanes = _lanes(reader)
+    stages = {lane.stage.name: lane.stage for lane in lanes}
+    asked_about = dict.fromkeys(lane.rows for lane in lanes)
+    shown = {rows: _some_inputs(reader, rows) for rows in asked_about}
+    found = {
+        (lane.stage.name, lane.teacher): _Found(set(shown[lane.rows]), lane.keeps_logits)
+        for lane in lanes
+    }
     rejected = _Rejected(found)
-    for name, stage in reader.finished.items():
-        if name != "ask":
-            rejected.read(name, stage, reader.manifest(name).shards)
-    planned: dict[str, int] = {}
-    if asked:
-        keys, planned = _shards(reader, list(asked))
-        folder = _folder(reader, "ask")
+    for name, folder in reader.finished.items():
+        if name not in stages:
+            rejected.read(name, folder, reader.manifest(name).shards)
+    planned: dict[tuple[str, str], int] = {}
+    for name, stage in stages.items():
+        keys, counts = _shards(reader, name, stage.teachers)
+        planned.update({(name, teacher): number for teacher, number in counts.items()})
+        folder = _folder(reader, name)
         for key in keys:
             table = folder.rows.read_table(f"{key}.parquet", COUNTED)
             if table.num_rows:  # a shard is of one teacher
-                found[table["teacher"][0].as_py()].read(folder, f"{key}.parquet", table)
-        rejected.read("ask", folder, keys)
+                teacher = table["teacher"][0].as_py()
+                found[name, teacher].read(folder, f"{key}.parquet", table)
+        rejected.read(name, folder, keys)
     summed = total(reader.entries, reader.prices)
     steps = [
         (InputStep(stage.name, manifest.rows, manifest.rejected), stage.run)
         for stage in reader.layout
-        if stage.name in reader.finished and stage.name != "ask"
+        if stage.name in reader.finished and stage.name not in stages
         for manifest in [reader.manifest(stage.name)]
     ]
+    tables = arm_tables(reader)
     return TeacherDataReport(
         name=recipe.name,
         method=recipe.method,
@@ -101,19 +175,28 @@ def gather_teacher_data(run: Run) -> TeacherDataReport:
         currency=reader.prices.currency,
         prices=_prices(reader),
         steps=[step for step, run in steps if run in BEFORE],
-        teachers=[_teacher(reader, name, planned.get(name), found[name]) for name in asked],
+        teachers=[_teacher(reader, lane, planned, found) for lane in lanes],
         total=summed.entry,
         money=summed.money,
         rejected=Samples(rejected.total, rejected.examples),
         rows=Samples(
-            _rows_asked_about(reader) if asked else 0,
-            [_asked_row(asked, item, fields, found) for item, fields in shown.items()],
+            sum(reader.manifest(rows).rows for rows in asked_about if rows in reader.finished),
+            [
+                _asked_row([lane for lane in lanes if lane.rows == rows], item, fields, found)
+                for rows, some in shown.items()
+                for item, fields in some.items()
+            ],
         ),
         provenance=provenance(reader, _students(reader)),
         later=[step for step, run in steps if run not in BEFORE],
         training_rows=training_rows(reader),
         trainings=trainings(reader),
         judged=judged(reader),
+        arms=tables,
+        choices=choices(reader),
+        judges=judge_tables(reader),
+        complexities=complexities(reader, tables),
+        side_by_side=side_by_side(reader),
         sweep=sweep_of(reader),
         compared=compared_students(reader),
         ablations=ablations_of(reader),
@@ -133,14 +216,14 @@ def _folder(reader: RunReader, stage: str) -> StageFolder:
     return reader.run.stage(stage, state["stages"][stage])
 
 
-def _shards(reader: RunReader, teachers: list[str]) -> tuple[list[str], dict[str, int]]:
+def _shards(reader: RunReader, stage: str, teachers: list[str]) -> tuple[list[str], dict[str, int]]:
     """The committed shards of answers; while not all are, also the questions to each teacher."""
-    if "ask" in reader.finished:
-        return reader.manifest("ask").shards, {}
-    state, folder = reader.run.state(), _folder(reader, "ask")
+    if stage in reader.finished:
+        return reader.manifest(stage).shards, {}
+    state, folder = reader.run.state(), _folder(reader, stage)
     assert state is not None, "the run exists"
     plans = {
-        teacher: read_plan(folder.plan, f"{teacher}.{state['fingerprints']['ask'][:12]}")
+        teacher: read_plan(folder.plan, f"{teacher}.{state['fingerprints'][stage][:12]}")
         for teacher in teachers
     }
     there = folder.committed_shards()
@@ -151,24 +234,13 @@ def _shards(reader: RunReader, teachers: list[str]) -> tuple[list[str], dict[str
     )
 
 
-def _asked_about(reader: RunReader) -> str:
-    """The stage whose rows teachers are asked about."""
-    return next(stage for stage in reader.layout if stage.name == "ask").growing["inputs"]
-
-
-def _rows_asked_about(reader: RunReader) -> int:
-    stage = _asked_about(reader)
-    return reader.manifest(stage).rows if stage in reader.finished else 0
-
-
-def _some_inputs(reader: RunReader) -> dict[str, dict[str, Any]]:
-    """The fields of some rows that teachers are asked about, by id, spread evenly over all."""
-    stage = _asked_about(reader)
-    if stage not in reader.finished:
+def _some_inputs(reader: RunReader, rows: str) -> dict[str, dict[str, Any]]:
+    """The fields of some rows of a stage, by id, spread evenly over all."""
+    if rows not in reader.finished:
         return {}
-    step, place, characters = sample_step(reader.manifest(stage).rows), 0, 0
+    step, place, characters = sample_step(reader.manifest(rows).rows), 0, 0
     found: dict[str, dict[str, Any]] = {}
-    for table in reader.finished[stage].iter_shards(["id", "fields"]):
+    for table in reader.finished[rows].iter_shards(["id", "fields"]):
         places = np.arange(-place % step, table.num_rows, step)
         place += table.num_rows
         for row in table.take(places).to_pylist():
@@ -214,11 +286,10 @@ class _Found:
             self._measure(folder, name)
         wanted = pc.is_in(table["item"], value_set=pa.array(sorted(self.shown), pa.string()))
         if pc.any(wanted).as_py():
-            whole = folder.rows.read_table(name, ["item", "sample", "text", "finish", "usage"])
+            whole = folder.rows.read_table(name, SHOWN)
             for row in whole.filter(wanted).to_pylist():
-                text = AnswerText(
-                    row["sample"], row["text"], row["finish"], row["usage"]["tokens_out"]
-                )
+                said = "\n\n".join(row["replies"] or [row["text"]])
+                text = AnswerText(row["sample"], said, row["finish"], row["usage"]["tokens_out"])
                 self.answers.setdefault(row["item"], []).append(text)
 
     def _measure(self, folder: StageFolder, name: str) -> None:
@@ -266,7 +337,8 @@ class _Found:
 class _Rejected:
     """The rejected rows of all stages, counted, and some of each kind."""
 
-    found: dict[str, _Found]
+    found: dict[tuple[str, str], _Found]
+    """By stage and teacher."""
     total: int = 0
     examples: list[RejectedRow] = field(default_factory=list)
     _kinds: Counter[tuple[str, str | None, str]] = field(default_factory=Counter)
@@ -285,19 +357,13 @@ class _Rejected:
         self._kinds[kind] += 1
         if self._kinds[kind] <= EXAMPLES:
             self.examples.append(RejectedRow(**row))
-        if stage == "ask":
-            teacher = self.found[row["teacher"]]
+        teacher = self.found.get((stage, row["teacher"]))
+        if teacher is not None:
             teacher.rejected[row["reason"]] += 1
             item = json.loads(row["original"])["item"]
             if item in teacher.shown:
                 told = f"{row['reason']}: {row['detail']}"
                 teacher.rejections.setdefault(item, []).append(told)
-
-
-def _questions(reader: RunReader, planned: int | None, found: _Found) -> int | None:
-    if "ask" in reader.finished:
-        return found.answered + found.rejected.total()
-    return planned
 
 
 def _place(teacher: AnyTeacher) -> str:
@@ -307,17 +373,27 @@ def _place(teacher: AnyTeacher) -> str:
     return "endpoint" if isinstance(teacher, EndpointTeacher) else "recorded"
 
 
-def _teacher(reader: RunReader, name: str, planned: int | None, found: _Found) -> TeacherWork:
-    recipe = reader.loaded.recipe
-    assert isinstance(recipe, AskingRecipe)
-    section = recipe.teachers[name]
+def _teacher(
+    reader: RunReader,
+    lane: _Lane,
+    planned: dict[tuple[str, str], int],
+    by_lane: dict[tuple[str, str], _Found],
+) -> TeacherWork:
+    key = (lane.stage.name, lane.teacher)
+    found, section = by_lane[key], reader.loaded.recipe.teachers[lane.teacher]
     device = section.device if isinstance(section, Teacher) else None
-    summed = total((e for e in reader.entries if e.teacher == name), reader.prices)
+    used = [
+        entry
+        for entry in reader.entries
+        if entry.teacher == lane.teacher and (lane.alone or entry.stage == lane.stage.name)
+    ]
+    summed = total(used, reader.prices)
+    done = lane.stage.name in reader.finished
     return TeacherWork(
-        name=name,
+        name=lane.name,
         model=model_name(section),
-        samples=recipe.ask[name].samples,
-        asked=_questions(reader, planned, found),
+        samples=lane.stage.asks[lane.teacher],
+        asked=found.answered + found.rejected.total() if done else planned.get(key),
         answered=found.answered,
         rejected=dict(found.rejected.most_common()),
         finishes=dict(found.finishes.most_common()),
@@ -332,13 +408,17 @@ def _teacher(reader: RunReader, name: str, planned: int | None, found: _Found) -
 
 
 def _asked_row(
-    asks: dict[str, Ask], item: str, fields: dict[str, Any], found: dict[str, _Found]
+    lanes: list[_Lane],
+    item: str,
+    fields: dict[str, Any],
+    found: dict[tuple[str, str], _Found],
 ) -> AskedRow:
     asked = []
-    for name, settings in asks.items():
-        answers = sorted(found[name].answers.get(item, []), key=lambda answer: answer.sample)
-        told = found[name].rejections.get(item, [])
-        asked.append(Asked(name, _filled(settings.prompt, fields), answers, told))
+    for lane in lanes:
+        seen = found[lane.stage.name, lane.teacher]
+        answers = sorted(seen.answers.get(item, []), key=lambda answer: answer.sample)
+        prompt = _filled(lane.settings["prompt"], fields, lane.stage.settings["turns"])
+        asked.append(Asked(lane.name, prompt, answers, seen.rejections.get(item, [])))
     shown = {
         key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         for key, value in fields.items()
@@ -346,11 +426,16 @@ def _asked_row(
     return AskedRow(item, shown, asked)
 
 
-def _filled(prompt: str, fields: dict[str, Any]) -> str | None:
-    try:
-        return compile_prompt(prompt).render(fields)
-    except (jinja2.UndefinedError, TypeError, ValueError):  # its question is rejected, and says so
+def _filled(prompt: Any, fields: dict[str, Any], turns: str | None) -> str | None:
+    """All that was said to a teacher, a paragraph for each part of it."""
+    if prompt is None:  # it is not chosen yet
         return None
+    texts = {"user": prompt, "system": ""} if isinstance(prompt, str) else prompt
+    try:
+        asked = fill_in(**texts, fields=fields, turns=turns)
+    except FILLING_ERRORS:  # its question is rejected, and says so
+        return None
+    return "\n\n".join(filter(None, [asked.system, *asked.turns]))
 
 
 def _prices(reader: RunReader) -> list[Price]:

@@ -90,7 +90,7 @@ class RunReader:
         while open_:
             name = open_.pop()
             found.add(name)
-            open_ += [*by_name[name].inputs.values(), *by_name[name].growing.values()]
+            open_ += by_name[name].reads.values()
         return found
 
 

@@ -49,7 +49,7 @@ def sample_plan(plan: Plan, rows: int) -> Plan:
         for stage in plan.stages
         if stage.name in needed
     ]
-    made = fingerprints(stages, plan.loaded)
+    made = fingerprints(stages, plan.loaded, plan.run)
     return replace(plan, stages=stages, fingerprints=made, sample_of=plan)
 
 

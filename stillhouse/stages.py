@@ -11,6 +11,7 @@ from core.models import model_revision, teacher_revision
 from core.recipe import LoadedRecipe, Recipe
 from core.recipe_section import Device
 from core.recipe_teachers import AnyTeacher, Teacher
+from core.run import Run
 from pipelines.prompt_files import prompt_version
 
 
@@ -29,6 +30,9 @@ class Stage:
     """Stages that it reads, by role; all of their rows decide each of its rows."""
     growing: dict[str, str] = field(default_factory=dict)
     """Stages of which it answers row by row: more rows there mean more rows here."""
+    decisions: dict[str, str] = field(default_factory=dict)
+    """Stages that choose something for it, by role: what was chosen decides its rows, and not how.
+    A choice is the fact `chosen` of such a stage."""
     teachers: list[str] = field(default_factory=list)
     """The teachers whose engines it uses."""
     asks: dict[str, int] = field(default_factory=dict)
@@ -48,6 +52,11 @@ class Stage:
     """The student whose answers to the evaluation rows it commits: what ablations compare."""
     made_from: dict[str, Any] = field(default_factory=dict)
     """Whatever else decides its rows."""
+
+    @property
+    def reads(self) -> dict[str, str]:
+        """All stages before it, by role."""
+        return {**self.inputs, **self.growing, **self.decisions}
 
 
 def needs_ray(stage: Stage, recipe: Recipe) -> bool:
@@ -80,9 +89,16 @@ class Fingerprint:
 
 
 def fingerprint(
-    stage: Stage, loaded: LoadedRecipe, known: Mapping[str, Fingerprint]
+    stage: Stage, loaded: LoadedRecipe, known: Mapping[str, Fingerprint], run: Run | None = None
 ) -> Fingerprint:
-    """Fingerprint a stage whose inputs are `known`."""
+    """Fingerprint a stage whose inputs are `known`.
+
+    Args:
+        stage: Whose.
+        loaded: The recipe.
+        known: Of the stages before it.
+        run: In which choices may have been made; none has if absent.
+    """
     made_from: dict[str, Any] = {
         "settings": stage.settings,
         "prompts": {name: prompt_version(name) for name in stage.prompts},
@@ -98,6 +114,10 @@ def fingerprint(
         for name in stage.teachers
         if isinstance(teacher := loaded.recipe.teachers[name], Teacher)
     }
+    if stage.decisions:
+        made_from["decisions"] = {
+            role: _chosen(name, known[name], run) for role, name in stage.decisions.items()
+        }
     work = content_id(stage.run, made_from)
     growing = {role: known[name].whole for role, name in stage.growing.items()}
     return Fingerprint(
@@ -107,9 +127,19 @@ def fingerprint(
     )
 
 
-def fingerprints(stages: list[Stage], loaded: LoadedRecipe) -> dict[str, Fingerprint]:
-    """Fingerprint all stages of a recipe."""
+def _chosen(name: str, made: Fingerprint, run: Run | None) -> Any:
+    """What a stage has chosen, or while it has not, how it will."""
+    manifest = run.stage(name, made.work, made.whole).manifest() if run else None
+    if manifest is None:
+        return {"undecided": made.whole}
+    return manifest.facts["chosen"]
+
+
+def fingerprints(
+    stages: list[Stage], loaded: LoadedRecipe, run: Run | None = None
+) -> dict[str, Fingerprint]:
+    """Fingerprint all stages of a recipe, with the choices that a run has made."""
     known: dict[str, Fingerprint] = {}
     for stage in stages:
-        known[stage.name] = fingerprint(stage, loaded, known)
+        known[stage.name] = fingerprint(stage, loaded, known, run)
     return known

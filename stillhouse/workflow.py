@@ -8,7 +8,7 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
@@ -93,7 +93,7 @@ class Plan:
         needed = {stage}
         for one in reversed(self.stages):
             if one.name in needed:
-                needed |= {*one.inputs.values(), *one.growing.values()}
+                needed |= {*one.reads.values()}
         return [one for one in self.stages if one.name in needed]
 
     def done(self, stage: str) -> Manifest | None:
@@ -116,7 +116,7 @@ def plan_run(loaded: LoadedRecipe, run: Run) -> Plan:
             f"two of its stages would have the name {twice[0]}.",
             "Give the student that it is made from another name.",
         )
-    return Plan(loaded, run, stages, fingerprints(stages, loaded))
+    return Plan(loaded, run, stages, fingerprints(stages, loaded, run))
 
 
 def refuse_other_recipe(plan: Plan) -> None:
@@ -210,15 +210,33 @@ class Workflow:
         with ExitStack() as session:
             try:
                 for number, stage in enumerate(pending):
+                    if self._found_by_a_choice(stage):
+                        continue
                     if needs_ray(stage, plan.loaded.recipe) and not self.has_ray:
                         # Only now: a run that asks nothing but endpoints needs no cluster.
                         warn = self.display.warn
                         session.enter_context(ray_session(plan.loaded.recipe, logs, warn))
                         self.has_ray = True
                     self._run_stage(stage, logs)
+                    if any(stage.name in later.decisions.values() for later in plan.stages):
+                        self._take_in_the_choice()
                     self._close_engines(pending[number + 1 :])
             finally:
                 self._close_engines([])
+
+    def _take_in_the_choice(self) -> None:
+        """Name the folders of what depends on a choice that has just been made."""
+        plan = self.plan
+        made = fingerprints(plan.stages, plan.loaded, plan.run)
+        self.plan = replace(plan, fingerprints=made)
+        self._write_state()
+
+    def _found_by_a_choice(self, stage: Stage) -> bool:
+        """Whether a stage was done with what has been chosen, in an earlier form of the recipe."""
+        manifest = self.plan.done(stage.name)
+        if manifest is not None:
+            self.display.found(stage.name, manifest)
+        return manifest is not None
 
     def _run_stage(self, stage: Stage, logs: Path) -> None:
         plan, made = self.plan, self.plan.fingerprints[stage.name]
@@ -237,9 +255,7 @@ class Workflow:
             stage=plan.folder(stage.name),
             recipe=plan.loaded,
             settings={**stage.settings, **stage.extent},
-            inputs={
-                role: plan.folder(name) for role, name in {**stage.inputs, **stage.growing}.items()
-            },
+            inputs={role: plan.folder(name) for role, name in stage.reads.items()},
             engine=lambda name: self._engine(name, logs),
             model=model_folder,
             attempt=self.attempt,

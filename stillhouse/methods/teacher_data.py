@@ -48,12 +48,14 @@ class TeacherDataRecipe(AskingRecipe):
     """A recipe of this method."""
 
     method: Literal["teacher_data"]
+    inputs: Inputs
+    """The rows that teachers are asked about."""
     curate: CurateInputs | None = None
     """Which of the rows are worth asking about; all if absent."""
 
     def files(self) -> dict[str, str]:
         """Input files that the recipe names, by the dotted key that names them."""
-        files = super().files()
+        files = {"inputs.file": self.inputs.file, **super().files()}
         if self.curate is not None and self.curate.evaluation is not None:
             files["curate.evaluation.file"] = self.curate.evaluation.file
         return files
@@ -63,16 +65,23 @@ def stages(loaded: LoadedRecipe) -> list[Stage]:
     """Lay out the method's stages."""
     recipe = loaded.recipe
     assert isinstance(recipe, TeacherDataRecipe)
-    layout = [read_file("inputs", recipe.inputs)]
+    layout = [read_file("inputs", recipe.inputs, recipe.limit)]
     if recipe.curate is not None:
         layout += _curate(recipe.curate)
-    return [*layout, ask_stage("ask", recipe, layout[-1].name)]
+    return [*layout, ask_stage("ask", recipe, recipe.ask, layout[-1].name)]
 
 
 def _curate(curate: CurateInputs) -> list[Stage]:
     """Curation, after the reading of the evaluation rows where there are any."""
     found = curate.evaluation
     if found is None:
-        return [curate_stage(curate, None)]
-    compared = {"field": found.field or curate.field, "ngram": found.ngram}
-    return [read_file("evaluation", Inputs(file=found.file)), curate_stage(curate, compared)]
+        return [curate_stage("curate", "inputs", curate, None)]
+    compared = {
+        "stage": "evaluation",
+        "field": found.field or curate.field,
+        "ngram": found.ngram,
+    }
+    return [
+        read_file("evaluation", Inputs(file=found.file), None),
+        curate_stage("curate", "inputs", curate, compared),
+    ]

@@ -20,6 +20,7 @@ from stillhouse.report.ablation import (
     interval_in_words,
     spread_in_words,
 )
+from stillhouse.report.arms import MEASURES, in_words
 from stillhouse.report.data import Ablations, RejectedRow, Samples, Sweep
 from stillhouse.report.sweep import METRICS, STATES, score_in_words, short_keys, value_in_words
 from stillhouse.report.text import clean, shown, size
@@ -77,6 +78,7 @@ def environment(currency: str) -> Environment:
         finalize=_finalize,
     )
     made.filters.update(
+        arm_value=in_words,
         between=wording.between,
         changes=changes_in_words,
         count=wording.count,
@@ -85,6 +87,7 @@ def environment(currency: str) -> Environment:
         figure=_figure_html,
         gap=gap_in_words,
         gap_interval=interval_in_words,
+        measure=MEASURES.__getitem__,
         metric=METRICS.__getitem__,
         money=money,
         number=wording.number,

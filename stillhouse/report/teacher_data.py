@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from core.ledger import Entry
+from stillhouse.report.arms import ArmTable
 from stillhouse.report.data import (
     Ablations,
     Cascade,
@@ -21,6 +22,9 @@ from stillhouse.report.data import (
     Sweep,
 )
 from stillhouse.report.intervals import Interval, paired_difference
+from stillhouse.report.judges import Complexity, JudgeTable
+from stillhouse.report.selection import Choice
+from stillhouse.report.side_by_side import SideBySide
 
 
 @dataclass(frozen=True)
@@ -267,6 +271,15 @@ class TeacherDataReport:
     trainings: list[StudentTraining] = field(default_factory=list)
     judged: list[Judged] = field(default_factory=list)
     """Teachers first."""
+    arms: list[ArmTable] = field(default_factory=list)
+    """The tables of all arms, one for each measure."""
+    choices: list[Choice] = field(default_factory=list)
+    """How teachers are asked, one for each measure."""
+    judges: list[JudgeTable] = field(default_factory=list)
+    complexities: list[Complexity] = field(default_factory=list)
+    """The most complex data set first."""
+    side_by_side: Samples[SideBySide] = field(default_factory=lambda: Samples(0, []))
+    """Evaluation rows that several arms have answered in writing."""
     sweep: Sweep | None = None
     """Where the recipe has one that was begun."""
     compared: list[ComparedStudent] = field(default_factory=list)

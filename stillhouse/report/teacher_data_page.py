@@ -20,12 +20,14 @@ from stillhouse.report.rendering import (
     rejected_texts,
     sweep_figures,
 )
+from stillhouse.report.side_by_side import SideBySide
 from stillhouse.report.teacher_data import AskedRow, TeacherDataReport
 
 CONTENTS = ["Cost", "Answers", "Rejected", "Rows", "Provenance"]
 
-STUDENTS, SERVING = "Students", "Serving"
-"""The sections of a run that trains some, and that has compared them with their teachers."""
+STUDENTS, SERVING, JUDGES = "Students", "Serving", "Judges"
+"""The sections of a run that trains some, that has compared them with their teachers, and that asks
+judges."""
 
 SWEEP, ABLATIONS = "Sweep", "Ablations"
 """Those of a run that has tried several values, and several variants."""
@@ -59,21 +61,30 @@ def render_teacher_data(data: TeacherDataReport) -> str:
             for teacher in data.teachers[:MOST_HISTOGRAMS]
             if teacher.lengths
         ],
+        shows_arms=shows_arms(data),
         has_logits=any(teacher.logits for teacher in data.teachers),
         rejections=_rejections(data),
         rejected=listed(data.rejected, rejected_texts, lambda row: row.reason),
         rows=listed(data.rows, _texts, fate),
+        beside=listed(data.side_by_side, _beside_texts, lambda row: row.dataset),
         fate=fate,
         longest_answer=ANSWER,
     )
 
 
+def shows_arms(data: TeacherDataReport) -> bool:
+    """Whether the tables of arms say more than the table of how right every model is."""
+    columns = sum(len(table.columns) for table in data.arms)
+    return columns > len(data.judged) or any(len(table.rows) > 1 for table in data.arms)
+
+
 def _contents(data: TeacherDataReport) -> list[str]:
     students = [STUDENTS] if data.training_rows else []
+    judges = [JUDGES] if data.judges or data.complexities else []
     sweep = [SWEEP] if data.sweep else []
     serving = [SERVING] if data.compared else []
     ablations = [ABLATIONS] if data.ablations else []
-    return [*CONTENTS[:2], *students, *serving, *sweep, *ablations, *CONTENTS[2:]]
+    return [*CONTENTS[:2], *students, *serving, *judges, *sweep, *ablations, *CONTENTS[2:]]
 
 
 def _compared(data: TeacherDataReport) -> list[tuple[Any, dict[str, Any], str]]:
@@ -156,6 +167,12 @@ def _rejections(data: TeacherDataReport) -> list[tuple[str, str, str, int]]:
     steps = (*data.steps, *data.later)
     found += [(step.stage, "", *pair) for step in steps for pair in step.rejected.items()]
     return sorted(found, key=lambda row: -row[3])
+
+
+def _beside_texts(row: SideBySide) -> Iterable[str]:
+    yield from (turn[:QUESTION] for turn in row.turns)
+    for one in row.arms:
+        yield from (reply[:ANSWER] for reply in one.replies)
 
 
 def _texts(row: AskedRow) -> Iterable[str]:

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from core.recipe_answers import AnswerTask
 from pipelines.answered_rows import vote
 from pipelines.answers import AnswerReader, Found, NotFound
+from pipelines.asked_texts import Asked
 from pipelines.questions import Question, Questions
 from pipelines.row_work import Rejection
 
@@ -186,15 +187,13 @@ def row(**fields):
     ],
 )
 def test_why_there_is_no_question_about_a_row(fields, reason):
-    questions = Questions(task(), AnswerReader(task()))
+    questions = Questions(task())
     assert questions.with_right_answer(row(**fields)).reason == reason
 
 
 def test_a_question_has_its_rows_own_choices():
-    found = Questions(task(), AnswerReader(task())).of(
-        row(question="Where\ud800?", choices=PLACES, answer="lake")
-    )
-    assert found == Question("row", "Where\\ud800?", PLACES, found.right)
+    found = Questions(task()).of(row(question="Where\ud800?", choices=PLACES, answer="lake"))
+    assert found == Question("row", Asked("", ["Where\\ud800?"]), PLACES, found.right)
     assert found.right.choice == 2
 
 
@@ -249,7 +248,7 @@ def test_no_text_stops_the_reading_and_what_is_found_can_be_read_again(text, ans
 @settings(max_examples=200, deadline=None)
 @given(st.recursive(st.none() | st.booleans() | st.floats() | st.text(), st.lists, max_leaves=4))
 def test_no_value_of_a_row_stops_the_asking(value):
-    questions = Questions(task(), AnswerReader(task()))
+    questions = Questions(task())
     fields = {"question": value, "choices": value, "answer": value}
     for made in (row(**fields), row(**{**fields, "question": "Where?", "choices": PLACES})):
         assert isinstance(questions.with_right_answer(made), Question | Rejection)

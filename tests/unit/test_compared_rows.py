@@ -57,7 +57,7 @@ def test_a_teacher_is_right_where_most_of_its_samples_are(rows):
 
 
 def test_a_student_is_right_where_its_text_is_the_answer(rows):
-    judge = StudentJudge(AnswerReader(TASK))
+    judge = StudentJudge(AnswerReader(TASK, TASK.plain.answer))
     assert judge(rows[0], ["water"])
     assert not judge(rows[0], ["trees"])
     assert not judge(rows[0], ["something else"])

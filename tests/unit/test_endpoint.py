@@ -277,8 +277,18 @@ def test_what_stands_before_a_conversation_is_sent_with_it(server):
         {"role": "user", "content": "Hello?"},
     ]
     plain = endpoint(server, api="completions")
-    with pytest.raises(UseError, match=r"set teachers\.large\.api to chat"):
-        run(plain, lambda: plain.complete("Hello?", sampling))
+    run(plain, lambda: plain.complete("Hello?", sampling))
+    assert server.arrivals[1].body["prompt"] == "You are brief.\n\nHello?"
+
+
+def test_what_was_said_before_is_sent_with_a_prompt(server):
+    sampling = replace(SHORT, history=(("Hello?", "Hello."),))
+    run(teacher := endpoint(server), lambda: teacher.complete("And?", sampling))
+    assert server.arrivals[0].body["messages"] == [
+        {"role": "user", "content": "Hello?"},
+        {"role": "assistant", "content": "Hello."},
+        {"role": "user", "content": "And?"},
+    ]
 
 
 def stopped(server: Server, kind: type[Exception], teacher: Endpoint) -> Any:

@@ -250,6 +250,9 @@ def test_a_pattern_that_finds_nothing_is_told_before_any_training(run):
         (["task.gold=null"], "name their field in task.gold"),
         (["students.minilm.head=classes"], "students.minilm has a head for one list"),
         (["task.answer.rationale_pattern=null"], "rationale_weights wants rationales"),
+        (["ask.palm.prompt={library: math/chain}"], "no template 'math/chain'"),
+        (["task.prompt={file: gone.j2}"], "names a file that does not exist"),
+        (["arms={undistilled: true}", "evaluation=null"], "arms are compared on evaluation rows"),
         (
             ["students.writer.train.objective.rationale_weights={gpt: 1.0}"],
             "'gpt', whom ask does not",

@@ -5,7 +5,10 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
+from core.recipe_section import Device
 from core.student_reading import StudentReading
+from pipelines.asked_texts import Asked
+from pipelines.student_texts import gpus_that_hold
 from tests.tiny_models import CORPUS, make_chooser, make_writer, reading
 
 PLACES = ["business", "health desk", "politics", "sports", "the technology news desk"]
@@ -104,27 +107,26 @@ def seq2seq(tiny_teacher, tmp_path_factory):
 
 def conversations():
     long = " ".join(CORPUS[1:6])
-    return [[{"role": "user", "content": text}] for text in (*CORPUS[1:4], long, "?", "")]
+    return [*([text] for text in (*CORPUS[1:4], long, "?", "")), ["Late goal", "And?", "So?"]]
 
 
 @pytest.mark.parametrize("family", ["causal", "seq2seq"])
 def test_a_batch_is_written_as_each_one_alone(family, request):
-    """Token by token, the likeliest of the whole vocabulary: what padding must not change."""
+    """The likeliest tokens: neither padding nor the turns of other rows change them."""
     import torch
     from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
     from pipelines.student_texts import WritingPredictor
 
     folder = request.getfixturevalue(family)
-    rows = [{"id": str(n), "messages": said} for n, said in enumerate(conversations())]
-    found = WritingPredictor(folder)(pa.Table.from_pylist(rows)).to_pylist()
+    rows = [{"id": str(n), "system": "", "turns": said} for n, said in enumerate(conversations())]
+    predictor = WritingPredictor(folder, StudentReading.of(folder))
+    found = predictor(pa.Table.from_pylist(rows)).to_pylist()
     tokenizer = AutoTokenizer.from_pretrained(folder)
     auto = AutoModelForCausalLM if family == "causal" else AutoModelForSeq2SeqLM
     model = auto.from_pretrained(folder).eval()
-    texts = []
-    for row in rows:
-        prompt = reading(family).prompt_ids(row["messages"], tokenizer)
-        assert 1 <= len(prompt) <= 40
+
+    def written_after(prompt):
         written = []
         while len(written) < 12 and tokenizer.eos_token_id not in written:
             if family == "causal":
@@ -137,10 +139,35 @@ def test_a_batch_is_written_as_each_one_alone(family, request):
                 }
             with torch.inference_mode():
                 written.append(int(model(**inputs).logits[0, -1].argmax()))
-        texts.append(tokenizer.decode(written, skip_special_tokens=True))
-    assert [answer["text"] for answer in found] == texts
-    assert [answer["id"] for answer in found] == [row["id"] for row in rows]
-    assert any(texts)
+        return written
+
+    for row, answer in zip(rows, found, strict=True):
+        asked, replies, tokens = Asked("", row["turns"]), [], [0, 0]
+        for _ in row["turns"]:
+            # Its own replies are its history.
+            prompt = reading(family).prompt_ids(asked.messages(replies), tokenizer)
+            assert 1 <= len(prompt) <= 40
+            written = written_after(prompt)
+            replies.append(tokenizer.decode(written, skip_special_tokens=True))
+            tokens = [tokens[0] + len(prompt), tokens[1] + len(written)]
+        assert answer.pop("seconds") > 0
+        assert answer == {
+            "id": row["id"],
+            "replies": replies,
+            "tokens_in": tokens[0],
+            "tokens_out": tokens[1],
+        }
+    assert any(answer["replies"][0] for answer in found)
+
+
+def test_a_model_runs_on_as_many_gpus_as_hold_it(tmp_path):
+    for number in range(30):  # 150 GB of weights
+        with (tmp_path / f"model-{number}.safetensors").open("wb") as stream:
+            stream.truncate(5 * 10**9)
+    assert gpus_that_hold(tmp_path, Device(kind="h100", gpus=1)) == 3
+    assert gpus_that_hold(tmp_path, Device(kind="h200", gpus=1)) == 2
+    assert gpus_that_hold(tmp_path, Device(kind="somebodys", gpus=1)) == 1
+    assert gpus_that_hold(tmp_path, Device()) == 0
 
 
 def test_a_causal_student_is_asked_in_its_template_and_keeps_the_end(causal):

@@ -1,0 +1,63 @@
+"""Readers of published data sets, in the files in which their authors give them out.
+
+Each makes rows with the fields that the prompts of the library and the kinds of tasks
+(`core.recipe_answers.KINDS`) know: `question` with `answer` and `choices`; `premise`, `hypothesis`
+and `label`; `document` and `summary`; or `turns`. What is no row of its set becomes a rejection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal
+
+from pipelines.row_work import Rejection
+
+DatasetFormat = Literal[
+    "anli",
+    "aqua",
+    "arc",
+    "baize_alpaca",
+    "baize_quora",
+    "bbc_news",
+    "chain_of_density",
+    "commonsense_qa",
+    "conjnli",
+    "control",
+    "govreport",
+    "gsm8k",
+    "help",
+    "multiarith",
+    "qasc",
+    "riddlesense",
+    "svamp",
+]
+"""The twelve sets of language understanding, three of summaries and two of chats of 2410.18588."""
+
+Fields = dict[str, Any]
+Reader = Callable[[Path], Iterator[tuple[int, Fields | Rejection]]]
+
+MODULES = {
+    "arithmetic": ("aqua", "gsm8k", "multiarith", "svamp"),
+    "inference": ("anli", "conjnli", "control", "help"),
+    "question_answering": ("arc", "commonsense_qa", "qasc", "riddlesense"),
+    "summaries": ("bbc_news", "chain_of_density", "govreport"),
+    "chats": ("baize_alpaca", "baize_quora"),
+}
+"""Where the readers stand; each is named as its format is, but for `read_` before it."""
+
+
+def dataset_rows(name: DatasetFormat, file: Path) -> Iterator[tuple[int, Fields | Rejection]]:
+    """The rows of a file of a published data set, with their numbers from 1.
+
+    Args:
+        name: Which set.
+        file: As its authors give it out.
+
+    Raises:
+        UseError: The whole file is not in the set's form.
+    """
+    module = next(module for module, names in MODULES.items() if name in names)
+    reader: Reader = getattr(import_module(f"pipelines.datasets.{module}"), f"read_{name}")
+    return reader(file)

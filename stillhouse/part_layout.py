@@ -1,0 +1,84 @@
+"""What all stages of a data set have in common: who is asked what, and how it is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from core.recipe_prompts import Prompt, as_prompt
+from core.spacy_pipelines import SPACY
+from stillhouse.arms import Way
+from stillhouse.asking import Ask, Decided
+from stillhouse.distilling import DistillingRecipe, Part
+from stillhouse.stages import Stage
+
+PREDICT_TEACHERS = "pipelines.prediction:predict_teachers"
+PREDICT_STUDENT = "pipelines.prediction:predict_student"
+DENSITY = "pipelines.entity_density:score_density"
+
+
+@dataclass(frozen=True)
+class PartLayout:
+    """Lays out the stages of a part of a recipe."""
+
+    recipe: DistillingRecipe
+    part: Part
+
+    def asks(self, way: Way) -> dict[str, Ask]:
+        """By teacher: what it is asked."""
+        plain = self.part.task.plain
+        return {
+            name: ask.model_copy(
+                update={"prompt": plain if way == "plain" else self.part.prompts[name]}
+            )
+            for name, ask in self.recipe.ask.items()
+        }
+
+    def answers(self, way: Way) -> dict[str, Any]:
+        """By teacher: how its answers are read."""
+        found = {
+            name: self.part.task.plain.answer
+            if way == "plain"
+            else self.recipe.answer_of(self.part, name)
+            for name in self.recipe.ask
+        }
+        return {name: answer and answer.model_dump() for name, answer in found.items()}
+
+    def answer(self, prompt: str | Prompt) -> dict[str, Any] | None:
+        """How what is written behind a prompt is read."""
+        answer = as_prompt(prompt).answer or self.part.task.answer
+        return None if answer is None else answer.model_dump()
+
+    def read_by(self) -> dict[str, Any]:
+        """The task, without what decides nothing about the reading of one answer."""
+        return self.part.task.model_dump() | {"labels": "teacher", "weight": "equal"}
+
+    def decided(self, way: Way) -> Decided | None:
+        """What is chosen of how teachers are asked one way, and by which stage."""
+        select, part = self.recipe.select, self.part
+        if select is None:
+            return None
+        if way == "elaborate" and select.prompts:
+            return Decided(part.stage("choose-prompt"), prompt=True)
+        return Decided(part.stage("choose-sampling"), prompt=False)
+
+    def chosen(self, way: Way) -> dict[str, str]:
+        """The decision that the reading of answers goes by, if there is one."""
+        decided = self.decided(way)
+        return {"chosen": decided.stage} if decided and decided.prompt else {}
+
+    def judged(self, stage: Stage) -> bool:
+        """Whether a stage has answers to evaluation rows, and not to those that are chosen by."""
+        return stage.inputs.get("rows") == self.part.stage("evaluation")
+
+    def density_of(self, name: str, inputs: dict[str, str]) -> Stage:
+        """The stage that measures what stands in its inputs."""
+        settings = self.recipe.entity_density
+        return Stage(
+            name=self.part.stage(name),
+            run=DENSITY,
+            ray=False,
+            settings={"task": self.read_by(), **settings.model_dump()},
+            inputs=inputs,
+            models=[f"{SPACY}{settings.pipeline}"],
+        )
