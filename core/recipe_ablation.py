@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -13,7 +13,7 @@ AS_IT_IS = "as it is"
 
 
 class Claim(Section):
-    """What somebody, such as a paper, says of two variants."""
+    """What somebody, such as a paper, says of two variants, or of what one keeps of a gain."""
 
     says: str = Field(min_length=1)
     """In words, with where it is said."""
@@ -23,6 +23,23 @@ class Claim(Section):
     """The other."""
     by: float = Field(default=0.0, ge=0)
     """Percentage points by which it is better at least."""
+    keeps: float | None = Field(default=None, gt=0, lt=1)
+    """Instead: the share that `better` keeps at least of what `of` gains over `than`."""
+    of: str | None = None
+    """Of `keeps`: the variant with the whole gain."""
+
+    @property
+    def variants(self) -> list[str]:
+        """All that are compared."""
+        return [self.better, self.than, *([self.of] if self.of else [])]
+
+    @model_validator(mode="after")
+    def _keeps_of_something(self) -> Self:
+        if (self.keeps is None) != (self.of is None):
+            raise ValueError("keeps and of go together: a share of the gain of which variant")
+        if self.keeps is not None and self.by:
+            raise ValueError("keeps and by are two claims: write each by itself")
+        return self
 
 
 class Ablation(Section):
@@ -30,6 +47,9 @@ class Ablation(Section):
 
     student: Name | None = None
     """Whose answers to the evaluation rows are compared; the recipe's first if absent."""
+    judged_by: Literal["answer", "choice"] = "answer"
+    """Of a student that writes: whether what it wrote is the right answer, or whether the choice is
+    that it would most likely write; that needs `evaluation.score_choices`."""
     seeds: list[Annotated[int, Field(ge=0)]] = Field(default=[0, 1, 2], min_length=1)
     """Values of `seed`: a run of each variant with each of them."""
     variants: dict[str, Annotated[dict[str, Any], Field(min_length=1)]] = Field(min_length=1)
@@ -52,10 +72,11 @@ class Ablation(Section):
     def _claims_are_of_variants(self) -> Self:
         names = (AS_IT_IS, *self.variants)
         for claim in self.claims:
-            unknown = next((n for n in (claim.better, claim.than) if n not in names), None)
+            unknown = next((n for n in claim.variants if n not in names), None)
             if unknown is not None:
                 known = ", ".join(names)
                 raise ValueError(f"claims has '{unknown}', but the variants are: {known}")
-            if claim.better == claim.than:
-                raise ValueError(f"claims compares '{claim.better}' with itself")
+            twice = next((n for n in claim.variants if claim.variants.count(n) > 1), None)
+            if twice is not None:
+                raise ValueError(f"claims compares '{twice}' with itself")
         return self

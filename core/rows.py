@@ -165,6 +165,10 @@ WRITTEN = pa.schema(
         pa.field("right", pa.bool_()),  # null where no answer is the right one
         pa.field("tokens_in", pa.int32()),  # of the prompts; null where nobody has counted them
         pa.field("tokens_out", pa.int32()),
+        # Where choices are scored: the natural-log probability that the model writes just the text
+        # of each, with what ends it, and whether the likeliest is the right one.
+        pa.field("choice_logprobs", _floats),
+        pa.field("right_choice", pa.bool_()),
     ]
 )
 """Answers to the evaluation rows, of models that write them."""

@@ -12,6 +12,9 @@ from typing import Any
 
 FILE = "stillhouse.json"
 
+SENTINEL = "stillhouse-answer"
+"""An answer that no chat template changes."""
+
 Message = dict[str, str]
 """One turn, as `core.rows.MESSAGE`."""
 
@@ -79,6 +82,32 @@ class StudentReading:
             )
         ids = tokenizer(text, add_special_tokens=not templated)["input_ids"]
         return ids[-self.max_length :], len(ids) > self.max_length
+
+    def answer_ids(self, texts: list[str], tokenizer: Any) -> list[list[int]]:
+        """The tokens of answers, each with what ends it: what the student writes behind a prompt.
+
+        Args:
+            texts: The answers.
+            tokenizer: The student's, of transformers.
+        """
+        if self.family == "seq2seq":
+            found: list[list[int]] = tokenizer(texts)["input_ids"]
+        else:
+            end = end_of_turn(tokenizer)
+            whole = [text + end for text in texts]
+            found = tokenizer(whole, add_special_tokens=False)["input_ids"]
+        return found
+
+
+def end_of_turn(tokenizer: Any) -> str:
+    """What follows an answer in the chat template of a causal model, or the end of a text."""
+    if not tokenizer.chat_template:
+        return str(tokenizer.eos_token)
+    turns = [{"role": "user", "content": "."}, {"role": "assistant", "content": SENTINEL}]
+    rest = str(tokenizer.apply_chat_template(turns, tokenize=False)).rpartition(SENTINEL)[2]
+    # Up to the token that ends the turn: what may come behind it nobody waits for.
+    ends = [rest.find(end) + len(end) for end in tokenizer.all_special_tokens if end in rest]
+    return rest[: min(ends)] if ends else str(tokenizer.eos_token)
 
 
 def prefixed(messages: list[Message], prefix: str) -> list[Message]:

@@ -34,6 +34,7 @@ from pipelines.questions import Question, Questions, each, evaluation_questions
 from pipelines.row_work import Rejection, Row, rejected_table
 
 if TYPE_CHECKING:
+    from pipelines.student_scores import ChoiceScores
     from pipelines.student_texts import Replies
 
 
@@ -78,7 +79,8 @@ def predict_student(context: StageContext) -> StageResult:
     in its answers; `family`; `model`, that it is or was; `device`, a `core.recipe_section.Device`
     as a dictionary; `untrained`, of a student that has learnt nothing yet: `max_length`,
     `max_answer_length`, and `prompt`, `user`, `system` and `answer` of what it is asked, or None
-    for the plain prompt.
+    for the plain prompt; `score_choices`, whether one that writes is judged by the choice that it
+    would most likely write, too.
     Inputs: `student`, with its Hugging Face folder, where it is trained; `rows`, the evaluation
     rows.
     """
@@ -106,7 +108,13 @@ def predict_student(context: StageContext) -> StageResult:
         reader, asked = AnswerReader(evaluation.task, answer), evaluation.asked_by(prompt)
     device, began = Device.model_validate(context.settings["device"]), time.monotonic()
     written = write(folder, list(asked.items()), reading, device)
-    _account(context, device, written, time.monotonic() - began)
+    scores: dict[str, ChoiceScores] = {}
+    if context.settings["score_choices"]:
+        from pipelines.student_scores import score_choices
+
+        listed = [(q.id, asked[q.id], q.choices) for q in evaluation.questions if q.id in asked]
+        scores = score_choices(folder, listed, reading, device)
+    _account(context, device, written, scores, time.monotonic() - began)
     rows = []
     for question in evaluation.questions:
         if question.id in written:
@@ -114,8 +122,20 @@ def predict_student(context: StageContext) -> StageResult:
             found = reader.read(replies.texts[-1], question.choices)
             answered = found if isinstance(found, Found) else None
             tokens = (replies.tokens_in, replies.tokens_out)
-            rows.append(evaluation.written(question, arm, replies.texts, answered, tokens))
+            row = evaluation.written(question, arm, replies.texts, answered, tokens)
+            rows.append(row | _by_choice(question, scores.get(question.id)))
     return evaluation.commit(rows)
+
+
+def _by_choice(question: Question, scores: ChoiceScores | None) -> Row:
+    """What the scores of a question's choices say of a student's answer."""
+    if scores is None:
+        return {}
+    assert question.right is not None, "only such rows are judged where there are choices"
+    return {
+        "choice_logprobs": scores.logprobs,
+        "right_choice": scores.likeliest == question.right.choice,
+    }
 
 
 def _chosen_prompt(context: StageContext) -> dict[str, Any]:
@@ -129,18 +149,24 @@ def _chosen_prompt(context: StageContext) -> dict[str, Any]:
 
 
 def _account(
-    context: StageContext, device: Device, written: Mapping[str, Replies], seconds: float
+    context: StageContext,
+    device: Device,
+    written: Mapping[str, Replies],
+    scores: Mapping[str, ChoiceScores],
+    seconds: float,
 ) -> None:
-    """Put what a student used into the ledger: all that was no writing was its start."""
+    """Put what a student used into the ledger: all that was no answering was its start."""
     useful = sum(replies.seconds for replies in written.values())
+    useful += sum(one.seconds for one in scores.values())
     context.write_entry(
         Entry(
             stage=context.stage.stage,
             attempt=context.attempt,
             device=device.kind,
             model=context.settings["model"],
-            requests=sum(len(replies.texts) for replies in written.values()),
-            tokens_in=sum(replies.tokens_in for replies in written.values()),
+            requests=sum(len(replies.texts) for replies in written.values()) + len(scores),
+            tokens_in=sum(replies.tokens_in for replies in written.values())
+            + sum(one.tokens for one in scores.values()),
             tokens_out=sum(replies.tokens_out for replies in written.values()),
             rows=len(written),
             startup_seconds=device.count * (seconds - useful),
@@ -235,6 +261,8 @@ class _Evaluation:
 def figures(rows: Sequence[Row], questions: int) -> dict[str, Any]:
     """By model: accuracy, and how many texts had no answer or were never written.
 
+    Where choices were scored, `choice_accuracy` is how often the likeliest was the right one.
+
     Args:
         rows: Of `core.rows.WRITTEN`.
         questions: That each model was asked.
@@ -243,11 +271,16 @@ def figures(rows: Sequence[Row], questions: int) -> dict[str, Any]:
     judged = Counter(row["model"] for row in rows if row["right"] is not None)
     right = Counter(row["model"] for row in rows if row["right"])
     unparsed = Counter(row["model"] for row in rows if row["predicted"] is None)
-    return {
+    found: dict[str, Any] = {
         "accuracy": {model: right[model] / number for model, number in judged.items()},
         "unparsed": {model: unparsed[model] for model in answered},
         "unanswered": {model: questions - number for model, number in answered.items()},
     }
+    scored = Counter(row["model"] for row in rows if row.get("right_choice") is not None)
+    if scored:
+        likeliest = Counter(row["model"] for row in rows if row.get("right_choice"))
+        found["choice_accuracy"] = {m: likeliest[m] / number for m, number in scored.items()}
+    return found
 
 
 def _room(folder: Path, answer: int) -> int:

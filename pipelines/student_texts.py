@@ -97,25 +97,46 @@ def gpus_that_hold(folder: Path, device: Device) -> int:
     return max(1, math.ceil(weights / (WEIGHTS_SHARE * device.memory)))
 
 
-class WritingPredictor:
-    """A Ray Data actor that has a causal or a seq2seq student answer conversations."""
+class LoadedStudent:
+    """A causal or a seq2seq student in memory, and how it is asked."""
 
     def __init__(self, folder: Path, reading: StudentReading, *, gpus: int = 0) -> None:
         import torch
         from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
-        self._reading = reading
-        self._causal = reading.family == "causal"
-        model = AutoModelForCausalLM if self._causal else AutoModelForSeq2SeqLM
-        self._device = torch.device("cuda" if gpus else "cpu")
-        self._tokenizer = AutoTokenizer.from_pretrained(folder)
+        self.reading = reading
+        self.causal = reading.family == "causal"
+        model = AutoModelForCausalLM if self.causal else AutoModelForSeq2SeqLM
+        self.device = torch.device("cuda" if gpus else "cpu")
+        self.tokenizer = AutoTokenizer.from_pretrained(folder)
         if gpus > 1:  # its layers are dealt out among them
             loaded = model.from_pretrained(folder, dtype="auto", device_map="auto")
         else:
             # A CPU computes in bfloat16 many times slower.
             loaded = model.from_pretrained(folder, dtype="auto" if gpus else torch.float32)
-            loaded = loaded.to(self._device)
-        self._model = loaded.eval()
+            loaded = loaded.to(self.device)
+        self.model = loaded.eval()
+
+    def padded(self, prompts: list[list[int]]) -> tuple[Any, Any]:
+        """Tokens and mask, [B, L]; a causal student's prompts all end where it begins to write."""
+        import torch
+
+        tokens = torch.full((len(prompts), max(map(len, prompts))), self.pad)
+        mask = torch.zeros_like(tokens)
+        for row, ids in enumerate(prompts):
+            place = slice(-len(ids), None) if self.causal else slice(len(ids))
+            tokens[row, place] = torch.tensor(ids)
+            mask[row, place] = 1
+        return tokens.to(self.device), mask.to(self.device)
+
+    @property
+    def pad(self) -> int:
+        """What fills a batch up: any token, as no attention falls on it."""
+        return self.tokenizer.pad_token_id or 0
+
+
+class WritingPredictor(LoadedStudent):
+    """A Ray Data actor that has a student answer conversations."""
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Put `replies` in the place of `system` and `turns`, with the tokens that they took."""
@@ -126,13 +147,13 @@ class WritingPredictor:
         for turn in range(max(len(one.turns) for one in asked)):
             open_ = [pair for pair in zip(asked, found, strict=True) if turn < len(pair[0].turns)]
             prompts = [
-                self._reading.prompt_ids(one.messages(row["replies"]), self._tokenizer)
+                self.reading.prompt_ids(one.messages(row["replies"]), self.tokenizer)
                 for one, row in open_
             ]
             for (_, row), prompt, written in zip(
                 open_, prompts, self._written(prompts), strict=True
             ):
-                text = self._tokenizer.decode(written, skip_special_tokens=True)
+                text = self.tokenizer.decode(written, skip_special_tokens=True)
                 row["replies"].append(text)
                 row["tokens_in"] += len(prompt)
                 row["tokens_out"] += len(written)
@@ -144,12 +165,12 @@ class WritingPredictor:
         """The tokens that are written after each prompt, up to the end of the answer."""
         import torch
 
-        tokens, mask = self._padded(prompts)
+        tokens, mask = self.padded(prompts)
         with torch.inference_mode():
-            written = self._model.generate(
+            written = self.model.generate(
                 input_ids=tokens,
                 attention_mask=mask,
-                max_new_tokens=self._reading.max_answer_length,
+                max_new_tokens=self.reading.max_answer_length,
                 do_sample=False,
                 num_beams=1,
                 # Of the base these may say how to draw.
@@ -157,10 +178,10 @@ class WritingPredictor:
                 top_p=None,
                 top_k=None,
                 eos_token_id=self._ends(),
-                pad_token_id=self._pad,
+                pad_token_id=self.pad,
             )
         # A seq2seq model begins with the token that starts its decoder.
-        begin = tokens.shape[1] if self._causal else 1
+        begin = tokens.shape[1] if self.causal else 1
         return [self._up_to_the_end(row) for row in written[:, begin:].tolist()]
 
     def _up_to_the_end(self, written: list[int]) -> list[int]:
@@ -169,27 +190,10 @@ class WritingPredictor:
         end = next((at for at, token in enumerate(written) if token in ends), len(written) - 1)
         return written[: end + 1]
 
-    def _padded(self, prompts: list[list[int]]) -> tuple[Any, Any]:
-        """Tokens and mask, [B, L]; a causal student's prompts all end where it begins to write."""
-        import torch
-
-        tokens = torch.full((len(prompts), max(map(len, prompts))), self._pad)
-        mask = torch.zeros_like(tokens)
-        for row, ids in enumerate(prompts):
-            place = slice(-len(ids), None) if self._causal else slice(len(ids))
-            tokens[row, place] = torch.tensor(ids)
-            mask[row, place] = 1
-        return tokens.to(self._device), mask.to(self._device)
-
-    @property
-    def _pad(self) -> int:
-        """What fills a batch up: any token, as no attention falls on it."""
-        return self._tokenizer.pad_token_id or 0
-
     def _ends(self) -> list[int]:
         """Tokens that end an answer: the tokenizer's, and those of the base's generation."""
-        known = self._model.generation_config.eos_token_id
+        known = self.model.generation_config.eos_token_id
         ends = known if isinstance(known, list) else [known]
         return [
-            end for end in dict.fromkeys([*ends, self._tokenizer.eos_token_id]) if end is not None
+            end for end in dict.fromkeys([*ends, self.tokenizer.eos_token_id]) if end is not None
         ]

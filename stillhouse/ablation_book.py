@@ -6,7 +6,7 @@ each of them, so that the report can be made where the recipe's own file is gone
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -59,7 +59,10 @@ def read_ablation(run: Run) -> AblationBook | None:
     content = run.folder.read_json(BOOK)
     found = content["found"]
     variants = [Variant(**{**one, "gap": _gap(one["gap"])}) for one in found["variants"]]
-    claims = [JudgedClaim(**{**one, "gap": _gap(one["gap"])}) for one in found["claims"]]
+    claims = [
+        JudgedClaim(**{**one, "gap": _gap(one["gap"]), "gain": _gap(one["gain"])})
+        for one in found["claims"]
+    ]
     return AblationBook(
         Ablations(**{**found, "variants": variants, "claims": claims}),
         [CellRecord(**cell) for cell in content["cells"]],
@@ -91,10 +94,11 @@ class Measured:
             _variant(name, changes, by_seed(name), whole)
             for name, changes in ablation.variants.items()
         ]
-        claims = [_judged(c, by_seed(c.better), by_seed(c.than)) for c in ablation.claims]
+        claims = [_judged(claim, by_seed) for claim in ablation.claims]
         answered = {frozenset(right) for right in rights.values() if right is not None}
         found = Ablations(
             student=self._plan.student,
+            judged_by=ablation.judged_by,
             seeds=ablation.seeds,
             rows=len(next(iter(answered))) if len(answered) == 1 else None,
             variants=variants,
@@ -111,7 +115,9 @@ class Measured:
 
     def _of(self, cell: Cell) -> Right | None:
         if cell.fingerprint not in self._right and cell.done:
-            answered = right_answers(cell.answers.read().to_pylist())
+            rows = cell.answers.read().to_pylist()
+            by_choice = self._plan.ablation.judged_by == "choice"
+            answered = right_answers(rows, by_choice=by_choice)
             self._right[cell.fingerprint] = answered[self._plan.student]
         return self._right.get(cell.fingerprint)
 
@@ -154,23 +160,62 @@ def gap_of(first: Sequence[Right | None], second: Sequence[Right | None]) -> Gap
         first: By seed; None of a cell that is not done.
         second: The same of the other.
     """
-    both = [pair for pair in zip(first, second, strict=True) if None not in pair]
-    pairs = [(a, b) for a, b in both if a is not None and b is not None]
-    rows = sorted(set.intersection(*(set(a) & set(b) for a, b in pairs))) if pairs else []
+    return contrast([(1.0, first), (-1.0, second)])
+
+
+def contrast(terms: Sequence[tuple[float, Sequence[Right | None]]]) -> Gap | None:
+    """A weighted sum of shares of right answers, over rows that all have answered with every seed.
+
+    Args:
+        terms: A weight, and by seed the answers of a variant; None of a cell that is not done.
+    """
+    weights = [weight for weight, _ in terms]
+    found = [
+        [right for right in seed if right is not None]
+        for seed in zip(*(rights for _, rights in terms), strict=True)
+    ]
+    whole = [seed for seed in found if len(seed) == len(terms)]
+    rows = sorted(set.intersection(*(set(r) for seed in whole for r in seed))) if whole else []
     if not rows:
         return None
-    values = np.array([[float(a[row]) - float(b[row]) for row in rows] for a, b in pairs])
+    values = np.array(
+        [
+            [sum(w * right[row] for w, right in zip(weights, seed, strict=True)) for row in rows]
+            for seed in whole
+        ]
+    )
     low, high = mean_interval(values)
     return Gap(float(values.mean()), low, high, _spread(values.mean(axis=1).tolist()))
 
 
-def _judged(
-    claim: Claim, better: Sequence[Right | None], than: Sequence[Right | None]
-) -> JudgedClaim:
-    gap = gap_of(better, than)
-    left = any(right is None for right in (*better, *than))
-    verdict = None if gap is None or left else verdict_of(gap, claim.by / 100)
-    return JudgedClaim(claim.says, claim.better, claim.than, claim.by, gap, verdict)
+def _judged(claim: Claim, by_seed: Callable[[str], list[Right | None]]) -> JudgedClaim:
+    better, than = by_seed(claim.better), by_seed(claim.than)
+    left = any(right is None for name in claim.variants for right in by_seed(name))
+    if claim.keeps is None or claim.of is None:
+        gap = gap_of(better, than)
+        verdict = None if gap is None or left else verdict_of(gap, claim.by / 100)
+        return JudgedClaim(claim.says, claim.better, claim.than, claim.by, gap, verdict)
+    whole = by_seed(claim.of)
+    kept = contrast([(1.0, better), (-claim.keeps, whole), (claim.keeps - 1.0, than)])
+    gain = gap_of(whole, than)
+    verdict = None if kept is None or gain is None or left else verdict_of_share(kept, gain)
+    return JudgedClaim(
+        claim.says, claim.better, claim.than, 0.0, kept, verdict, claim.keeps, claim.of, gain
+    )
+
+
+def verdict_of_share(kept: Gap, gain: Gap) -> Verdict:
+    """Whether a variant is seen to keep more than a share of a gain.
+
+    Of a gain that is not seen itself nothing can be told, and of one that is no gain nothing kept.
+
+    Args:
+        kept: What the variant has beyond that share of the gain.
+        gain: The whole gain.
+    """
+    if gain.high <= 0:
+        return "not seen"
+    return verdict_of(kept, 0.0) if gain.low > 0 else "cannot tell at this size"
 
 
 def verdict_of(gap: Gap, by: float) -> Verdict:

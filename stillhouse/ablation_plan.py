@@ -109,7 +109,14 @@ def plan_ablation(base: Plan, load: Load) -> AblationPlan:
                 f"it is impossible. {error.place}: {error.cause}",
                 error.mend,
             ) from None
-        return Cell(variant, seed, plan, _predicting(plan, student, variant))
+        predicts = _predicting(plan, student, variant)
+        if ablation.judged_by == "choice" and not predicts.settings.get("score_choices", True):
+            raise UseError(
+                "ablate.judged_by",
+                f"the choices of {student} are not scored.",
+                "Set evaluation.score_choices, or judge by the answer.",
+            )
+        return Cell(variant, seed, plan, predicts.name)
 
     variants = {AS_IT_IS: {}, **ablation.variants}
     cells = [
@@ -121,13 +128,13 @@ def plan_ablation(base: Plan, load: Load) -> AblationPlan:
     return AblationPlan(base, ablation, student, cells)
 
 
-def _predicting(plan: Plan, student: str, variant: str) -> str:
+def _predicting(plan: Plan, student: str, variant: str) -> Stage:
     """The stage that has a student answer the evaluation rows.
 
     Raises:
         UseError: There is none.
     """
-    found = next((stage.name for stage in plan.stages if stage.predicts == student), None)
+    found = next((stage for stage in plan.stages if stage.predicts == student), None)
     if found is None:
         raise UseError(
             f"ablate.variants, '{variant}'",

@@ -6,6 +6,7 @@ from rich.table import Table
 
 from stillhouse.report.ablation import (
     NOT_YET,
+    claim_in_words,
     gap_in_words,
     interval_in_words,
     spread_in_words,
@@ -46,7 +47,7 @@ def claims_table(found: Ablations) -> Table:
         table.add_column(column, justify="right" if right else "left", no_wrap=right)
     for claim in found.claims:
         table.add_row(
-            claim.says,
+            claim.says if claim.keeps is None else f"{claim.says}\n{claim_in_words(claim)}",
             gap_in_words(claim.gap),
             interval_in_words(claim.gap),
             claim.verdict or NOT_YET,

@@ -91,7 +91,9 @@ def _arms(found: ArmTable, currency: str) -> Table:
 def _judged(data: TeacherDataReport) -> Table:
     table = Table(box=None, pad_edge=False)
     table.add_column("held-out rows")
-    for column in ("right", "95% interval", "rows", "no answer", "less teacher", "95% interval"):
+    columns = ["right", "95% interval", "rows", "no answer", "less teacher", "95% interval"]
+    scored = any(one.by_choice for one in data.judged)
+    for column in [*columns, *(["by choice"] if scored else [])]:
         table.add_column(column, justify="right", no_wrap=True)
     for one in data.judged:
         points, interval = "", ""
@@ -107,5 +109,6 @@ def _judged(data: TeacherDataReport) -> Table:
             "" if one.unparsed is None else count(one.unparsed),
             points,
             interval,
+            *([percent(one.by_choice.share) if one.by_choice else ""] if scored else []),
         )
     return table

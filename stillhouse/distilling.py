@@ -36,6 +36,9 @@ class Evaluation(Inputs):
 
     teachers: bool = True
     """Whether teachers answer them too, as they answer the rows that students learn from."""
+    score_choices: bool = False
+    """Whether students that write are judged by the choice that they would most likely write, too,
+    beside what they do write."""
 
 
 class CurateQuestions(CurateField):
@@ -145,6 +148,11 @@ class DistillingRecipe(AskingRecipe, TrainingRecipe):
             ):
                 raise ValueError(
                     f"evaluation needs the right answers: name their field in {part.key}task.gold"
+                )
+            if part.evaluation and part.evaluation.score_choices and not part.task.chooses:
+                raise ValueError(
+                    f"{part.key}evaluation.score_choices is for tasks with choices, and "
+                    f"{part.key}task.kind is {part.task.kind}"
                 )
             if part.evaluation is None and self.arms != Arms():
                 raise ValueError("arms are compared on evaluation rows: give evaluation")

@@ -264,7 +264,9 @@ class _Layout(PartLayout):
     def _predict(
         self, name: str, arm: str, student: Student, untrained: dict[str, Any] | None
     ) -> Stage:
-        device = student.train.device
+        device, evaluation = student.train.device, self.part.evaluation
+        assert evaluation is not None, "there is nothing to be judged on otherwise"
+        encoder = student.family == "encoder"
         return Stage(
             name=self.part.stage(name),
             run=PREDICT_STUDENT,
@@ -275,9 +277,11 @@ class _Layout(PartLayout):
                 "model": student.model,
                 "device": device.model_dump(),
                 "untrained": untrained,
+                # An encoder chooses anyway.
+                **({} if encoder else {"score_choices": evaluation.score_choices}),
             },
             models=[student.model] if untrained else [],
-            holds={"GPU": 1.0} if device.gpus and student.family != "encoder" else {},
+            holds={"GPU": 1.0} if device.gpus and not encoder else {},
         )
 
     def _reading(self, stage: Stage, inputs: dict[str, str]) -> Stage:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from core.ledger import total
 from core.recipe import TrainingRecipe
 from stillhouse.distilling import DistillingRecipe
@@ -12,6 +14,7 @@ from stillhouse.report.data import Paired, Score
 from stillhouse.report.teacher_data import ComparedStudent, Judged, StudentTraining, TrainingRows
 from stillhouse.right_answers import Right, right_answers
 from stillhouse.run_reader import RunReader
+from stillhouse.stages import Stage
 
 EXTRACT, TRAIN = "pipelines.extraction:extract", "training.stage:train"
 
@@ -82,6 +85,7 @@ def judged(reader: RunReader) -> list[Judged]:
     best = max(found, key=lambda teacher: teacher.score.share or 0.0).name if found else None
     for stage in reader.stages(PREDICT_STUDENT):
         facts = reader.manifest(stage.name).facts
+        by_choice = _by_choice(reader, stage, facts)
         for name, right in right_answers(reader.rows(stage.name)).items():
             found.append(
                 Judged(
@@ -92,9 +96,18 @@ def judged(reader: RunReader) -> list[Judged]:
                     unanswered=facts["unanswered"][name] if "unanswered" in facts else 0,
                     beside=best,
                     paired=None if best is None else _paired(right, teachers[best]),
+                    by_choice=by_choice.get(name),
                 )
             )
     return found
+
+
+def _by_choice(reader: RunReader, stage: Stage, facts: dict[str, Any]) -> dict[str, Score]:
+    """By model: how it does by the choices that it would most likely write, if they are scored."""
+    if "choice_accuracy" not in facts:
+        return {}
+    found = right_answers(reader.rows(stage.name), by_choice=True)
+    return {name: _score(right) for name, right in found.items()}
 
 
 def _score(right: Right) -> Score:

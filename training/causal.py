@@ -12,12 +12,10 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
+from core.student_reading import end_of_turn
 from training.family import SAMPLE_ROWS
 from training.texts import NOT_LEARNT, TextUnits
 from training.writer import Ids, Writer, padded
-
-SENTINEL = "stillhouse-answer"
-"""An answer that no template changes."""
 
 
 @dataclass(frozen=True)
@@ -59,18 +57,7 @@ class Causal(Writer):
 
     @cached_property
     def _end(self) -> str:
-        """What follows an answer in the chat template, or the end of a text."""
-        if not self.tokenizer.chat_template:
-            return str(self.tokenizer.eos_token)
-        turns = [{"role": "user", "content": "."}, {"role": "assistant", "content": SENTINEL}]
-        rest = str(self.tokenizer.apply_chat_template(turns, tokenize=False)).rpartition(SENTINEL)[
-            2
-        ]
-        # Up to the token that ends the turn: what may come behind it nobody waits for.
-        ends = [
-            rest.find(end) + len(end) for end in self.tokenizer.all_special_tokens if end in rest
-        ]
-        return rest[: min(ends)] if ends else str(self.tokenizer.eos_token)
+        return end_of_turn(self.tokenizer)
 
     def sample(self, table: pa.Table) -> dict[str, Tensor]:
         """The first prompts, padded behind."""

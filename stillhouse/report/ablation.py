@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from stillhouse.report import wording
-from stillhouse.report.data import Gap
+from stillhouse.report.data import Gap, JudgedClaim
 from stillhouse.report.sweep import value_in_words
 
 NOT_YET = "cells are left"
@@ -32,3 +32,16 @@ def spread_in_words(spread: float | None) -> str:
 def changes_in_words(changes: dict[str, Any]) -> str:
     """What a variant changes, as it would be set by hand."""
     return ", ".join(f"{key}={value_in_words(value)}" for key, value in changes.items())
+
+
+def claim_in_words(claim: JudgedClaim) -> str:
+    """What a claim compares, in the names of the variants."""
+    if claim.keeps is None or claim.of is None:
+        by = f" by {wording.number(claim.by, 2)} points" if claim.by else ""
+        return f"{claim.better} better than {claim.than}{by}"
+    share = wording.percent(claim.keeps)
+    said = f"{claim.better} beyond {share} of the gain of {claim.of} over {claim.than}"
+    if claim.gain is None:
+        return said
+    kept = "" if claim.kept is None else f", of which {wording.percent(claim.kept)} is kept"
+    return f"{said}: {gap_in_words(claim.gain)} points ({interval_in_words(claim.gain)}){kept}"

@@ -382,10 +382,22 @@ class JudgedClaim:
     by: float
     """Percentage points by which the one is said to be better at least."""
     gap: Gap | None
-    """The one less the other."""
+    """The one less the other; of a share that is kept, what is kept beyond it."""
     verdict: Verdict | None
     """`seen`: the whole interval lies above `by`; `not seen`: none of it does; None while cells
     are left."""
+    keeps: float | None = None
+    """The share that the one is said to keep at least of the gain of `of` over the other."""
+    of: str | None = None
+    gain: Gap | None = None
+    """The whole of that gain."""
+
+    @property
+    def kept(self) -> float | None:
+        """The share of the gain that is kept; None where there is none."""
+        if self.keeps is None or self.gap is None or self.gain is None or self.gain.mean <= 0:
+            return None
+        return self.keeps + self.gap.mean / self.gain.mean
 
 
 @dataclass(frozen=True)
@@ -393,6 +405,8 @@ class Ablations:
     """Variants of the recipe beside the recipe as it is."""
 
     student: str
+    judged_by: Literal["answer", "choice"]
+    """Whether what it wrote is right, or the choice that it would most likely write."""
     seeds: list[int]
     rows: int | None
     """Evaluation rows; None where cells have answered different ones."""

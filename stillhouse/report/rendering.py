@@ -16,6 +16,7 @@ from stillhouse.report import wording
 from stillhouse.report.ablation import (
     NOT_YET,
     changes_in_words,
+    claim_in_words,
     gap_in_words,
     interval_in_words,
     spread_in_words,
@@ -81,6 +82,7 @@ def environment(currency: str) -> Environment:
         arm_value=in_words,
         between=wording.between,
         changes=changes_in_words,
+        claim=claim_in_words,
         count=wording.count,
         date=wording.date,
         days=wording.days,

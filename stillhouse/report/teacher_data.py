@@ -214,6 +214,9 @@ class Judged:
     """Of a student: the teacher with the best score."""
     paired: Paired | None = None
     """Both on the rows that both answered."""
+    by_choice: Score | None = None
+    """How often the choice that it would most likely write is the right one, where that is known.
+    """
 
     @property
     def gap(self) -> tuple[float, Interval] | None:

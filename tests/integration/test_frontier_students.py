@@ -15,7 +15,7 @@ from core.run import Folder, Manifest, Run
 from stillhouse.methods import recipe_model
 from stillhouse.workflow import plan_run
 from tests.tiny_models import make_chooser, make_writer
-from tests.unit.test_frontier import write_files
+from tests.unit.test_frontier import PLACES, write_files
 from tests.unit.test_recorded import command
 
 
@@ -39,7 +39,8 @@ def trained(tmp_path, tiny_encoder, tiny_teacher):
 
 def test_students_that_choose_and_that_write_are_judged_beside_their_teacher(trained):
     folder, run = trained
-    done = command(folder, "run", "recipe.yaml", "--run", "run", OMP_NUM_THREADS="1")
+    by_choice = ("--set", "evaluation.score_choices=true")
+    done = command(folder, "run", "recipe.yaml", "--run", "run", *by_choice, OMP_NUM_THREADS="1")
     assert done.returncode == 0, done.stderr
     stages = run.finished_stages()
     chosen, written = stages["predict-minilm"], stages["predict-writer"]
@@ -55,14 +56,26 @@ def test_students_that_choose_and_that_write_are_judged_beside_their_teacher(tra
         assert len({row["id"] for row in stage.read().to_pylist()}) == stage.manifest().rows == 10
     # It babbles: nothing that it writes is a choice, and that is wrong, and counted.
     assert any(row["text"] for row in written.read().to_pylist())
+    likeliest = 0
+    for row in written.read().to_pylist():
+        logprobs = row["choice_logprobs"]
+        # Two choices of even questions, and three of odd ones; the answer is the first or second.
+        assert len(logprobs) in (2, 3)
+        assert max(logprobs) < 0
+        best = logprobs.index(max(logprobs))
+        assert row["right_choice"] == (PLACES.index(row["answer"]) == best)
+        likeliest += row["right_choice"]
     assert written.manifest().facts == {
         "accuracy": {"writer": 0.0},
         "unparsed": {"writer": 10},
         "unanswered": {"writer": 0},
+        "choice_accuracy": {"writer": likeliest / 10},
     }
     report = json.loads((folder / "run" / "report.json").read_text())
     judged = {one["name"]: one for one in report["judged"]}
     assert list(judged) == ["palm", "flan", "minilm", "writer"]
+    assert judged["writer"]["by_choice"]["correct"] == likeliest
+    assert judged["minilm"]["by_choice"] is None
     assert judged["writer"]["beside"] == "palm"
     assert judged["writer"]["paired"] == {
         "both": 0,

@@ -18,9 +18,11 @@ from core.run import Folder, Manifest, Run
 from stillhouse.ablation_book import (
     DIFFERENT_ROWS,
     Measured,
+    contrast,
     gap_of,
     read_ablation,
     verdict_of,
+    verdict_of_share,
 )
 from stillhouse.ablation_plan import plan_ablation
 from stillhouse.ablation_table import claims_table, variant_table
@@ -28,7 +30,7 @@ from stillhouse.gather_ablation import CHANGED, ablations_of
 from stillhouse.methods import recipe_model
 from stillhouse.report import bootstrap
 from stillhouse.report.bootstrap import mean_interval
-from stillhouse.report.data import Gap
+from stillhouse.report.data import Gap, JudgedClaim
 from stillhouse.run_reader import RunReader
 from stillhouse.sweep_book import promoted
 from stillhouse.workflow import plan_run, write_state
@@ -306,6 +308,37 @@ def test_a_difference_is_over_rows_and_seeds_that_both_have():
 )
 def test_a_verdict_needs_the_whole_interval(low, high, by, verdict):
     assert verdict_of(Gap((low + high) / 2, low, high, None), by) == verdict
+
+
+def test_a_share_of_a_gain_is_judged_by_what_is_kept_beyond_it():
+    """Of 20 rows the whole gain is 10, of which a variant keeps 9 with one seed and 10 with the
+    other."""
+    rows = [str(n) for n in range(20)]
+    none = {row: int(row) < 5 for row in rows}
+    whole = {row: int(row) < 15 for row in rows}
+    some = [{row: int(row) < 14 for row in rows}, whole]
+    kept = contrast([(1.0, some), (-0.9, [whole] * 2), (-0.1, [none] * 2)])
+    gain = gap_of([whole] * 2, [none] * 2)
+    assert gain.mean == pytest.approx(0.5)
+    assert kept.mean == pytest.approx((9.5 / 10 - 0.9) * 0.5)
+    assert kept.low < kept.mean < kept.high
+    claim = JudgedClaim("9 of 10", "some", "none", 0.0, kept, None, 0.9, "whole", gain)
+    assert claim.kept == pytest.approx(0.95)
+
+
+@pytest.mark.parametrize(
+    ("kept", "gain", "verdict"),
+    [
+        ((0.01, 0.02), (0.1, 0.2), "seen"),
+        ((-0.02, 0.0), (0.1, 0.2), "not seen"),
+        ((-0.01, 0.01), (0.1, 0.2), "cannot tell at this size"),
+        ((0.01, 0.02), (-0.1, 0.2), "cannot tell at this size"),
+        ((0.01, 0.02), (-0.2, 0.0), "not seen"),
+    ],
+)
+def test_of_a_gain_that_is_not_seen_nothing_is_told(kept, gain, verdict):
+    gaps = [Gap(sum(ends) / 2, *ends, None) for ends in (kept, gain)]
+    assert verdict_of_share(*gaps) == verdict
 
 
 def test_with_one_seed_the_interval_is_that_of_the_rows():

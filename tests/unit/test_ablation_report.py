@@ -16,6 +16,7 @@ from tests.unit.test_teacher_data_report import with_students
 
 ABLATIONS = d.Ablations(
     student="minilm",
+    judged_by="answer",
     seeds=[0, 1],
     rows=650,
     variants=[
@@ -40,6 +41,17 @@ ABLATIONS = d.Ablations(
             "seen",
         ),
         d.JudgedClaim("calibration pays", "as it is", "raw scores", 0.0, None, None),
+        d.JudgedClaim(
+            "a third keeps it",
+            "as it is",
+            "raw scores",
+            0.0,
+            d.Gap(0.01, -0.01, 0.03, 0.01),
+            "cannot tell at this size",
+            0.9,
+            "<b>hard</b> labels",
+            d.Gap(0.05, 0.01, 0.09, 0.01),
+        ),
     ],
     notes=["The recipe has changed since."],
     device_seconds=1234.5,
@@ -71,6 +83,8 @@ def test_every_variant_and_claim_is_on_the_page(page):
     assert ">seen<" in found
     assert "by 2.0 points" in found
     assert ">cells are left<" in found
+    assert "beyond 90.0% of the gain of" in found
+    assert "of which 110.0% is kept" in found
     assert ABLATIONS.notes[0] in found
     assert "#ablations" not in page(None)
 

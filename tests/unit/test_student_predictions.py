@@ -192,3 +192,63 @@ def test_a_seq2seq_student_keeps_the_begin(seq2seq):
     ids = StudentReading.of(seq2seq).prompt_ids(messages, tokenizer)
     assert len(ids) == 40
     assert tokenizer.decode(ids, skip_special_tokens=True).startswith("predict: Late goal Late")
+
+
+@pytest.mark.parametrize("family", ["causal", "seq2seq"])
+def test_a_choice_is_scored_as_it_would_be_alone(family, request):
+    """The sum of its tokens' log-probabilities, what ends it included: whoever stands beside it."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
+
+    from pipelines.student_scores import ScoringPredictor
+
+    folder = request.getfixturevalue(family)
+    rows = [
+        {"id": str(n), "system": "", "turns": [question], "choices": PLACES[: 2 + n]}
+        for n, question in enumerate(QUESTIONS)
+    ]
+    found = ScoringPredictor(folder, reading(family))(pa.Table.from_pylist(rows)).to_pylist()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    auto = AutoModelForCausalLM if family == "causal" else AutoModelForSeq2SeqLM
+    model = auto.from_pretrained(folder).eval()
+    end = tokenizer.eos_token if family == "causal" else ""
+    for row, scored in zip(rows, found, strict=True):
+        prompt = reading(family).prompt_ids(Asked("", row["turns"]).messages(), tokenizer)
+        alone, tokens = [], len(prompt)
+        for choice in row["choices"]:
+            answer = tokenizer(choice + end, add_special_tokens=family != "causal")["input_ids"]
+            tokens += len(answer)
+            with torch.inference_mode():
+                if family == "causal":
+                    logits = model(input_ids=torch.tensor([prompt + answer])).logits[0]
+                    logits = logits[len(prompt) - 1 : -1]
+                else:
+                    begin = [tokenizer.bos_token_id, *answer[:-1]]
+                    logits = model(
+                        input_ids=torch.tensor([prompt]), decoder_input_ids=torch.tensor([begin])
+                    ).logits[0]
+            alone.append(sum(logits.log_softmax(-1)[range(len(answer)), answer]).item())
+        assert scored["id"] == row["id"]
+        assert scored["logprobs"] == pytest.approx(alone, abs=1e-4)
+        assert scored["tokens"] == tokens
+
+
+def test_the_likeliest_choice_is_the_first_of_equals():
+    from pipelines.student_scores import ChoiceScores
+
+    assert ChoiceScores([-3.0, -1.0, -1.0], 9, 0.1).likeliest == 1
+
+
+def test_an_answer_ends_with_the_turn_that_its_template_ends(causal, seq2seq):
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(causal)
+    end = tokenizer.eos_token
+    assert (
+        tokenizer.decode(reading("causal").answer_ids(["sports"], tokenizer)[0]) == f"sports{end}"
+    )
+    tokenizer.chat_template = "{% for said in messages %}{{ said.content }}<s>!\n{% endfor %}"
+    assert tokenizer.decode(reading("causal").answer_ids(["sports"], tokenizer)[0]) == "sports<s>"
+    tokenizer = AutoTokenizer.from_pretrained(seq2seq)
+    (ids,) = reading("seq2seq").answer_ids(["sports"], tokenizer)
+    assert ids == tokenizer("sports")["input_ids"]
