@@ -10,6 +10,7 @@ system of their own here: /stillhouse is a folder of the test.
 
 from __future__ import annotations
 
+import base64
 import os
 import secrets
 import shlex
@@ -94,7 +95,6 @@ class Operator:
         folder: Path,
         *,
         environment: dict[str, str],
-        head_environment: dict[str, str] | None = None,
     ) -> None:
         self.api, self.folder = api, folder
         self.name = cluster["metadata"]["name"]
@@ -106,7 +106,6 @@ class Operator:
         """Pods of each group, whenever that changed."""
         self.token = secrets.token_hex(32)
         self._environment = environment
-        self._head_environment = head_environment or {}
         self._number = 0
         self._ended = threading.Event()
         self._lock = threading.RLock()
@@ -164,7 +163,7 @@ class Operator:
         name = f"{self.name}-head-{self._next()}"
         environment = {
             **self._container_environment(head["template"], name, "headgroup"),
-            **self._head_environment,
+            **self._redis(),
             "RAY_enable_autoscaler_v2": "true",
         }
         command = [
@@ -174,6 +173,8 @@ class Operator:
             f"--ray-client-server-port={free_ports(1)[0]}",
             *self._common(head),
         ]
+        if "REDIS_PASSWORD" in environment:
+            command.append(f"--redis-password={environment['REDIS_PASSWORD']}")
         process = self._start(name, command, environment)
         pod = Pod(name, "headgroup", process, environment=environment, template=head["template"])
         with self._lock:
@@ -223,6 +224,20 @@ class Operator:
             "--disable-usage-stats",
         ]
 
+    def _redis(self) -> dict[str, str]:
+        """Of a head whose control plane keeps its state (`configureRedisFT`)."""
+        options = self.spec.get("gcsFaultToleranceOptions")
+        if options is None:
+            return {}
+        key = options["redisPassword"]["valueFrom"]["secretKeyRef"]
+        secret = self.api.store.get("v1", "secrets", self.namespace, key["name"])
+        uid = self.api.store.get(*CLUSTERS, self.namespace, self.name)["metadata"]["uid"]
+        return {
+            "RAY_REDIS_ADDRESS": options["redisAddress"],
+            "REDIS_PASSWORD": base64.b64decode(secret["data"][key["key"]]).decode(),
+            "RAY_external_storage_namespace": uid,
+        }
+
     def _start_autoscaler(self, head: str, environment: dict[str, str]) -> subprocess.Popen[bytes]:
         files = self.api.certificates
         command = [
@@ -252,6 +267,8 @@ class Operator:
             **self._container_environment(group["template"], name, group["groupName"]),
             "RAY_ADDRESS": self.gcs,
         }
+        if "gcsFaultToleranceOptions" in self.spec:
+            environment["RAY_gcs_rpc_server_reconnect_timeout_s"] = "600"
         command = [RAY, "start", "--block", f"--address={self.gcs}", *self._common(group)]
         process = self._start(name, command, environment)
         pod = Pod(name, group["groupName"], process, [], environment, group["template"])
@@ -351,6 +368,11 @@ class Operator:
     def reconcile(self) -> None:
         """One look: what the operator would do now."""
         with self._lock:
+            for head in self.of_group("headgroup"):
+                if head.process.poll() is not None:
+                    self._delete(head)
+                    head.kill()
+                    self.start_head()
             for group in self.spec["workerGroupSpecs"]:
                 self._reconcile_group(group)
             now = self.counts()
