@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 import time
 
 REASON = "Kubernetes takes the pod's machine away"
@@ -25,11 +26,13 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=int, required=True)
     seconds = parser.parse_args().seconds
-    drain(os.environ["RAY_ADDRESS"], os.environ["RAY_CLOUD_INSTANCE_ID"], seconds)
+    pod = os.environ["RAY_CLOUD_INSTANCE_ID"]
+    drained = drain(os.environ["RAY_ADDRESS"], pod, seconds)
+    sys.stdout.write(f"{pod} was {'drained' if drained else 'gone already'}\n")
 
 
 def drain(address: str, pod: str, seconds: int) -> bool:
-    """Drain the node of a pod.
+    """Drain the node of a pod, and wait until it is gone or the time is over.
 
     Args:
         address: Of Ray's control plane, HOST:PORT.
@@ -37,7 +40,7 @@ def drain(address: str, pod: str, seconds: int) -> bool:
         seconds: Until it is ended.
 
     Returns:
-        Whether there was a node to drain.
+        Whether there was a node to drain, and Ray took it from its work.
     """
     from ray._raylet import GcsClient  # type: ignore[attr-defined]
     from ray.core.generated.autoscaler_pb2 import DrainNodeReason
@@ -48,10 +51,10 @@ def drain(address: str, pod: str, seconds: int) -> bool:
         return False
     deadline = time.time() + seconds
     reason = DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
-    client.drain_node(node, reason, REASON, int(deadline * 1000))
+    accepted, _ = client.drain_node(node, reason, REASON, int(deadline * 1000))
     while time.time() < deadline and _node_of(client, pod) is not None:
         time.sleep(POLL_SECONDS)
-    return True
+    return bool(accepted)
 
 
 def _node_of(client: object, pod: str) -> str | None:

@@ -51,7 +51,7 @@ from core.recipe_cluster import Cluster, Machine, Place
 from core.recipe_cluster import Role as ImageRole
 from core.recipe_teachers import REFERENCE, EndpointTeacher, Teacher
 
-USER = 1000
+USER = 10001
 """Of the processes in our images."""
 
 HOME = "/home/stillhouse"
@@ -163,11 +163,12 @@ def worker_pod(recipe: Recipe, cluster: Cluster, group: Group) -> PodTemplate:
     ports = [ContainerPort(name="metrics", container_port=METRICS_PORT)]
     if group.use == "server":
         ports.append(ContainerPort(name="serve", container_port=SERVE_PORT))
+    own = server_secrets(recipe) if group.use == "server" else []
     drain = ["python", "-m", "cluster.draining", "--seconds", str(notice)]
     container = Container(
         name="ray-worker",
         image=cluster.images.of(IMAGES[group.use]),
-        env=[*_variables(cluster), *_server_secrets(recipe, cluster, group)],
+        env=[*_variables(cluster), *(_secret(name, cluster) for name in own)],
         ports=ports,
         resources=quantities(group.size, machine.gpu_resource),
         volume_mounts=_mounts(cluster),
@@ -347,12 +348,10 @@ def driver_secrets(recipe: Recipe, cluster: Cluster) -> list[str]:
     return [name for name in dict.fromkeys(wanted) if name not in cluster.secret_variables]
 
 
-def _server_secrets(recipe: Recipe, cluster: Cluster, group: Group) -> list[EnvironmentVariable]:
-    """What a served student alone needs: the hashes of the keys of those who may ask it."""
-    if group.use != "server" or not isinstance(recipe, TrainingRecipe):
-        return []
-    keys = recipe.serve.api_keys
-    return [_secret(keys.env, cluster)] if keys is not None and keys.env else []
+def server_secrets(recipe: Recipe) -> list[str]:
+    """Variables that a served student alone gets: the hashes of the keys of those who may ask."""
+    keys = recipe.serve.api_keys if isinstance(recipe, TrainingRecipe) else None
+    return [keys.env] if keys is not None and keys.env else []
 
 
 def _secret(name: str, cluster: Cluster) -> EnvironmentVariable:

@@ -9,7 +9,7 @@ from typing import Any
 
 from cluster.client import KubernetesClient
 from cluster.naming import COMPONENT, object_name, recipe_labels
-from cluster.pods import driver_secrets
+from cluster.pods import driver_secrets, server_secrets
 from cluster.rendering import foundation
 from cluster.sizes import cluster_of
 from cluster.workloads import Kind, Workload
@@ -143,7 +143,9 @@ class ClusterJob:
     def _check_secret(self) -> None:
         """Refuse a recipe whose secrets are not there: its pods would wait for them for ever."""
         cluster = self._cluster
-        wanted = [*cluster.secret_variables, *driver_secrets(self.loaded.recipe, cluster)]
+        recipe = self.loaded.recipe
+        own = server_secrets(recipe) if self.kind == "service" else driver_secrets(recipe, cluster)
+        wanted = [*cluster.secret_variables, *own]
         if not wanted:
             return
         found = self.client.find("Secret", cluster.secret, cluster.namespace, "v1")

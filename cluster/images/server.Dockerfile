@@ -32,16 +32,16 @@ FROM python:${PYTHON}
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends wget \
     && rm -rf /var/lib/apt/lists/* \
-    && groupadd --gid 1000 stillhouse \
-    && useradd --uid 1000 --gid 1000 --create-home stillhouse \
+    && groupadd --gid 10001 stillhouse \
+    && useradd --uid 10001 --gid 10001 --create-home stillhouse \
     && mkdir -p /stillhouse/cache /stillhouse/runs /stillhouse/recipe \
-    && chown -R 1000:1000 /stillhouse
+    && chown -R 10001:10001 /stillhouse
 COPY --from=build /opt/stillhouse /opt/stillhouse
 # Nothing is written beside the code: the root file system of the pods is read-only.
 ENV PATH=/opt/stillhouse/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1
-USER 1000:1000
+USER 10001:10001
 WORKDIR /home/stillhouse
 # KubeRay brings the command and the probes.
 HEALTHCHECK NONE

@@ -56,7 +56,7 @@ def test_groups_grow_from_zero_and_back_around_vllm(folder, tiny_teacher):
 
 
 def grow_and_shrink(job: Job, number: int, seconds: float) -> None:
-    """Run a job to its end, kill a pod on the way, and watch its pods come and go."""
+    """Run a job to its end, kill a pod and take another away, and watch pods come and go."""
     operator = job.operator
     submitter = operator.submit(job.entrypoint, "one")
     job.wait(lambda: len(operator.of_group(GROUP)) == 3, "three pods", seconds, submitter)
@@ -72,6 +72,7 @@ def grow_and_shrink(job: Job, number: int, seconds: float) -> None:
         "another pod in its place",
         seconds,
     )
+    assert "was drained" in operator.preempt(operator.of_group(GROUP)[0])
     assert submitter.wait(seconds) == 0, job.log("submitter-one")
     job.wait(lambda: not any(operator.counts().values()), "no pod", 120)
 

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 from copy import deepcopy
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from ray.serve.schema import ServeDeploySchema
 
 from cluster.kuberay import WorkerGroup
 from cluster.naming import LONGEST, object_name
@@ -21,6 +23,7 @@ from cluster.workloads import Kind, workload
 from core.errors import UseError
 from core.recipe import StudentRecipe, TrainingRecipe
 from core.recipe_file import load_recipe
+from serving.arguments import read_arguments
 from stillhouse.methods import recipe_model
 from tests.cluster_recipes import IMAGES, manifests, students, teacher_data
 from tests.manifests import CRDS, crd_folder, crd_validator, mistakes, refusals
@@ -423,6 +426,37 @@ def test_the_definitions_are_of_the_version_that_we_write_for():
 def test_a_recipe_without_students_has_no_service(tmp_path):
     with pytest.raises(UseError, match="nothing to serve"):
         workload(gpu_recipe(tmp_path), "service", student_folder=STUDENT)
+
+
+def test_a_service_runs_the_student_that_serve_runs():
+    recipe = load_recipe(ROOT / "recipes/demo.yaml", recipe_model, "kubernetes")
+    (service,) = (
+        m for m in manifests(recipe, "service", student_folder=STUDENT) if m["kind"] == "RayService"
+    )
+    config = yaml.safe_load(service["spec"]["serveConfigV2"])
+    (application,) = ServeDeploySchema.model_validate(config).applications
+    module, _, function = application.import_path.partition(":")
+    assert callable(getattr(import_module(module), function))
+    arguments = read_arguments(application.args)
+    assert arguments.students["minilm"].folder == STUDENT
+    assert arguments.serve.scale.max == 4
+    # Another run is another address, and nothing else: replicas change places in one cluster.
+    other = workload(recipe, "service", student_folder=STUDENT + "-2").object.manifest()
+    assert other["spec"].pop("serveConfigV2") != service["spec"].pop("serveConfigV2")
+    assert other == service
+
+
+def test_keys_of_callers_come_from_the_secret():
+    settings = ["serve.api_keys={env: CALLERS}"]
+    recipe = load_recipe(ROOT / "recipes/demo.yaml", recipe_model, "kubernetes", settings)
+    spec = workload(recipe, "service", student_folder=STUDENT).object.manifest()["spec"]
+    (group,) = spec["rayClusterConfig"]["workerGroupSpecs"]
+    variables = {v["name"]: v for v in group["template"]["spec"]["containers"][0]["env"]}
+    assert variables["CALLERS"]["valueFrom"]["secretKeyRef"]["key"] == "CALLERS"
+    settings = ["serve.api_keys={file: keys.yaml}"]
+    recipe = load_recipe(ROOT / "recipes/demo.yaml", recipe_model, "kubernetes", settings)
+    with pytest.raises(UseError, match="is not there in a pod"):
+        workload(recipe, "service", student_folder=STUDENT)
 
 
 def test_a_recipe_says_when_it_is_refreshed(tmp_path):

@@ -46,7 +46,7 @@ def test_images_run_as_nobody_in_two_stages_of_a_pinned_base(role):
     text = dockerfile(role)
     assert text.count("\nFROM ") == 2
     assert re.search(r"^ARG PYTHON=\d+\.\d+\.\d+-slim", text, re.MULTILINE)
-    assert "\nUSER 1000:1000\n" in text.rpartition("\nFROM ")[2]
+    assert "\nUSER 10001:10001\n" in text.rpartition("\nFROM ")[2]
 
 
 def test_locks_are_pinned_and_agree():
