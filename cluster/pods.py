@@ -89,7 +89,7 @@ IMAGES: dict[Use, ImageRole] = {
     "cpu": "trainer",
     "head": "trainer",
 }
-"""The image of each use."""
+"""The image of each use, as a rule."""
 
 SECURITY = ContainerSecurity(
     allow_privilege_escalation=False,
@@ -110,20 +110,23 @@ POD_SECURITY = PodSecurity(
 )
 
 
-def head_pod(recipe: Recipe, cluster: Cluster, packed: Bundle | None) -> PodTemplate:
+def head_pod(
+    recipe: Recipe, cluster: Cluster, packed: Bundle | None, image: ImageRole
+) -> PodTemplate:
     """The head: Ray's control plane, and the driver of a job.
 
     Args:
         recipe: The recipe.
         cluster: Its section.
         packed: What is mounted for the driver; nothing for a service.
+        image: Which one it runs.
     """
     head = cluster.head
     size = PodSize(head.cpus, 0, head.memory_gib)
     recipe_mount = [VolumeMount(name="recipe", mount_path=RECIPE_FOLDER, read_only=True)]
     container = Container(
         name="ray-head",
-        image=cluster.images.of(IMAGES["head"]),
+        image=cluster.images.of(image),
         env=[
             *_variables(cluster),
             *(_secret(name, cluster) for name in driver_secrets(recipe, cluster)),
@@ -156,8 +159,15 @@ def head_pod(recipe: Recipe, cluster: Cluster, packed: Bundle | None) -> PodTemp
     )
 
 
-def worker_pod(recipe: Recipe, cluster: Cluster, group: Group) -> PodTemplate:
-    """A pod of a group of workers."""
+def worker_pod(recipe: Recipe, cluster: Cluster, group: Group, image: ImageRole) -> PodTemplate:
+    """A pod of a group of workers.
+
+    Args:
+        recipe: The recipe.
+        cluster: Its section.
+        group: The group.
+        image: Which one it runs.
+    """
     machine = cluster.machines.get(group.device or "", Machine())
     notice = cluster.spot.notice_seconds if cluster.spot else 0
     ports = [ContainerPort(name="metrics", container_port=METRICS_PORT)]
@@ -167,7 +177,7 @@ def worker_pod(recipe: Recipe, cluster: Cluster, group: Group) -> PodTemplate:
     drain = ["python", "-m", "cluster.draining", "--seconds", str(notice)]
     container = Container(
         name="ray-worker",
-        image=cluster.images.of(IMAGES[group.use]),
+        image=cluster.images.of(image),
         env=[*_variables(cluster), *(_secret(name, cluster) for name in own)],
         ports=ports,
         resources=quantities(group.size, machine.gpu_resource),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from cluster.bundle import Bundle
 from cluster.kuberay import (
@@ -15,11 +15,11 @@ from cluster.kuberay import (
 )
 from cluster.naming import REDIS
 from cluster.objects import KeyReference, Resources, VariableSource, VolumeMount
-from cluster.pods import SECURITY, head_pod, worker_pod
+from cluster.pods import IMAGES, SECURITY, head_pod, worker_pod
 from cluster.sizes import Group
-from core.placement import labels
+from core.placement import Use, labels
 from core.recipe import Recipe
-from core.recipe_cluster import Cluster
+from core.recipe_cluster import Cluster, Role
 
 RAY_VERSION = "2.60.0"
 """Of the images; a test holds it to the pin."""
@@ -37,6 +37,7 @@ def ray_cluster_spec(
     packed: Bundle | None,
     *,
     outlives_head: bool,
+    images: Mapping[Use, Role] = IMAGES,
 ) -> RayClusterSpec:
     """The specification of a Ray cluster.
 
@@ -47,6 +48,7 @@ def ray_cluster_spec(
         packed: What the head mounts for a driver.
         outlives_head: Whether its state is kept in Redis, where the recipe has one. A job has no
             use for it: it ends with its driver, and a new cluster goes on.
+        images: The image of each use.
     """
     redis = cluster.redis if outlives_head else None
     return RayClusterSpec(
@@ -74,13 +76,15 @@ def ray_cluster_spec(
             ray_start_params={"dashboard-host": "0.0.0.0"},  # noqa: S104
             resources={"CPU": "0"},
             labels=labels("head"),
-            template=head_pod(recipe, cluster, packed),
+            template=head_pod(recipe, cluster, packed, images["head"]),
         ),
-        worker_group_specs=[_worker_group(recipe, cluster, group) for group in groups],
+        worker_group_specs=[
+            _worker_group(recipe, cluster, group, images[group.use]) for group in groups
+        ],
     )
 
 
-def _worker_group(recipe: Recipe, cluster: Cluster, group: Group) -> WorkerGroup:
+def _worker_group(recipe: Recipe, cluster: Cluster, group: Group, image: Role) -> WorkerGroup:
     resources = {"CPU": str(group.size.cpus)}
     if group.size.gpus:
         resources["GPU"] = str(group.size.gpus)
@@ -92,5 +96,5 @@ def _worker_group(recipe: Recipe, cluster: Cluster, group: Group) -> WorkerGroup
         priority=SPOT_PRIORITY if group.spot else None,
         resources=resources,
         labels=labels(group.use, group.device),
-        template=worker_pod(recipe, cluster, group),
+        template=worker_pod(recipe, cluster, group, image),
     )

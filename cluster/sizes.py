@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from core.errors import UseError
 from core.placement import Use
-from core.recipe import LoadedRecipe, Recipe, StudentRecipe, TrainingRecipe
+from core.recipe import LoadedRecipe, Recipe, TrainingRecipe
 from core.recipe_cluster import Cluster, Machine
 from core.recipe_section import GPU_MEMORY_GIB, GPUS_OF_A_MACHINE, Device
 from core.recipe_serving import Serve
@@ -84,12 +84,11 @@ def groups_of_job(loaded: LoadedRecipe, *, trials: int = 1) -> list[Group]:
     found = [cpu_group(cluster), *_teachers(recipe, cluster)]
     if isinstance(recipe, TrainingRecipe):
         found += _trainers(recipe, cluster, trials)
-    if isinstance(recipe, StudentRecipe):
         found.append(server_group(recipe.serve, cluster))
     return _with_spot(found, cluster)
 
 
-def groups_of_service(recipe: StudentRecipe, cluster: Cluster) -> list[Group]:
+def groups_of_service(recipe: TrainingRecipe, cluster: Cluster) -> list[Group]:
     """The group that serves a student.
 
     Raises:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -24,12 +24,14 @@ from cluster.kuberay import (
 )
 from cluster.naming import object_name, recipe_labels
 from cluster.objects import Metadata, Object
-from cluster.pods import RECIPE_FOLDER, RUNS_FOLDER, SERVE_PORT, entrypoint, submitter_pod
+from cluster.pods import IMAGES, RECIPE_FOLDER, RUNS_FOLDER, SERVE_PORT, entrypoint, submitter_pod
 from cluster.ray_cluster import ray_cluster_spec
 from cluster.sizes import Group, cluster_of, groups_of_job, groups_of_service
 from core.errors import UseError
-from core.recipe import LoadedRecipe, StudentRecipe, TrainingRecipe
-from core.recipe_cluster import Cluster
+from core.placement import Use
+from core.recipe import LoadedRecipe, Recipe, TrainingRecipe
+from core.recipe_cluster import Cluster, Role
+from core.recipe_students import Student
 
 Kind = Literal["job", "sweep", "refresh", "service", "cluster"]
 """What is made of a recipe: a run, a sweep, runs at set times, a served student, or a cluster that
@@ -120,7 +122,9 @@ def _job(loaded: LoadedRecipe, kind: Kind, until: str | None, *, update: bool) -
         backoff_limit=cluster.retries,
         active_deadline_seconds=_seconds(cluster.deadline_hours),
         **_ending(cluster),
-        ray_cluster_spec=ray_cluster_spec(recipe, cluster, groups, packed, outlives_head=False),
+        ray_cluster_spec=ray_cluster_spec(
+            recipe, cluster, groups, packed, outlives_head=False, images=_images(recipe)
+        ),
     )
     suffix = {"job": "", "sweep": "-sweep", "refresh": "-refresh"}[kind]
     metadata = _metadata(loaded, suffix, queued=kind != "refresh")
@@ -184,18 +188,37 @@ def _service(loaded: LoadedRecipe, student_folder: str) -> Workload:
         upgrade_strategy=strategy,
         exclude_head_pod_from_serve_svc=True,
         ray_cluster_deletion_delay_seconds=60,
-        ray_cluster_config=ray_cluster_spec(recipe, cluster, groups, None, outlives_head=True),
+        ray_cluster_config=ray_cluster_spec(
+            recipe,
+            cluster,
+            groups,
+            None,
+            outlives_head=True,
+            # Serve lays out the application on any node, so all of them have what it imports.
+            images=dict.fromkeys(IMAGES, _serving_image([recipe.students[served_student(loaded)]])),
+        ),
     )
     return Workload(RayService(metadata=_metadata(loaded, "-serve"), spec=spec), groups, None)
 
 
-def served_recipe(loaded: LoadedRecipe) -> StudentRecipe:
+def _images(recipe: Recipe) -> dict[Use, Role]:
+    """The image of each use in a recipe's job."""
+    students = recipe.students.values() if isinstance(recipe, TrainingRecipe) else []
+    return {**IMAGES, "server": _serving_image(students)}
+
+
+def _serving_image(students: Iterable[Student]) -> Role:
+    """The image that serves students: causal ones run on vLLM, as teachers do."""
+    return "teacher" if any(one.family == "causal" for one in students) else "server"
+
+
+def served_recipe(loaded: LoadedRecipe) -> TrainingRecipe:
     """The recipe, where its students are served.
 
     Raises:
         UseError: They are not.
     """
-    if not isinstance(loaded.recipe, StudentRecipe):
+    if not isinstance(loaded.recipe, TrainingRecipe):
         raise UseError(
             f"recipe '{loaded.recipe.name}'",
             f"a run of method {loaded.recipe.method} has nothing to serve.",
@@ -247,7 +270,9 @@ def _shared_cluster(loaded: LoadedRecipe) -> Workload:
     recipe, cluster = loaded.recipe, cluster_of(loaded)
     packed = bundle(loaded)
     groups = groups_of_job(loaded, trials=_trials(loaded))
-    spec = ray_cluster_spec(recipe, cluster, groups, packed, outlives_head=True)
+    spec = ray_cluster_spec(
+        recipe, cluster, groups, packed, outlives_head=True, images=_images(recipe)
+    )
     return Workload(RayCluster(metadata=_metadata(loaded, "-shared"), spec=spec), groups, packed)
 
 

@@ -21,7 +21,7 @@ from cluster.ray_cluster import RAY_VERSION
 from cluster.rendering import kustomization
 from cluster.workloads import Kind, workload
 from core.errors import UseError
-from core.recipe import StudentRecipe, TrainingRecipe
+from core.recipe import TrainingRecipe
 from core.recipe_file import load_recipe
 from serving.arguments import read_arguments
 from stillhouse.methods import recipe_model
@@ -53,7 +53,7 @@ def kinds(recipe) -> list[Kind]:
         found.append("sweep")
     if recipe.cluster.refresh is not None:
         found.append("refresh")
-    if isinstance(recipe, StudentRecipe):
+    if isinstance(recipe, TrainingRecipe):
         found.append("service")
     return found
 
@@ -444,6 +444,17 @@ def test_a_service_runs_the_student_that_serve_runs():
     other = workload(recipe, "service", student_folder=STUDENT + "-2").object.manifest()
     assert other["spec"].pop("serveConfigV2") != service["spec"].pop("serveConfigV2")
     assert other == service
+
+
+def test_a_student_that_vllm_serves_has_its_image(tmp_path):
+    writer = {"family": "causal", "model": "m/1b"}
+    recipe = students(tmp_path, {"s": writer}, serve={"device": {"kind": "l4", "gpus": 1.0}})
+    spec = workload(recipe, "service", student_folder=STUDENT).object.manifest()["spec"]
+    cluster = spec["rayClusterConfig"]
+    templates = [cluster["headGroupSpec"]["template"]]
+    templates += [group["template"] for group in cluster["workerGroupSpecs"]]
+    images = {template["spec"]["containers"][0]["image"] for template in templates}
+    assert images == {"registry.example.com/stillhouse/stillhouse-teacher:1.2.3"}
 
 
 def test_keys_of_callers_come_from_the_secret():
