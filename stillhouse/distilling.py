@@ -97,19 +97,8 @@ class Part:
         return f"{name}-{self.name}" if self.name else name
 
 
-class DistillingRecipe(AskingRecipe, TrainingRecipe):
-    """The sections that the methods of 2410.18588 have."""
-
-    arms: Arms = Arms()
-    """What stands beside the students."""
-    entity_density: EntityDensity = EntityDensity()
-    """Of tasks whose metric that is."""
-    select: Select | None = None
-    """How teachers are to be asked, chosen before anything else is asked; as `ask` says if
-    absent."""
-    judges: dict[Name, Judge] = {}
-    """By name: models that judge what others wrote. The first that rates answers gives the figures
-    of tasks whose metric that is."""
+class LearningRecipe(AskingRecipe, TrainingRecipe):
+    """The sections of every method whose students learn answers that are found in texts."""
 
     def parts(self) -> list[Part]:
         """What is done with each data set."""
@@ -126,16 +115,8 @@ class DistillingRecipe(AskingRecipe, TrainingRecipe):
             files[f"{part.key}inputs.file"] = part.inputs.file
             if part.evaluation is not None:
                 files[f"{part.key}evaluation.file"] = part.evaluation.file
-            if part.selection is not None:
-                files[f"{part.key}selection.file"] = part.selection.file
             plain = {f"{part.key}task.prompt": as_prompt(part.task.prompt or "x")}
             files.update(prompt_files(plain))
-        for name, judge in self.judges.items():
-            files.update(prompt_files(judge_files(name, judge)))
-        variants = self.select.prompts if self.select else {}
-        files.update(
-            prompt_files({f"select.prompts.{n}": as_prompt(p) for n, p in variants.items()})
-        )
         return files
 
     @model_validator(mode="after")
@@ -154,52 +135,7 @@ class DistillingRecipe(AskingRecipe, TrainingRecipe):
                     f"{part.key}evaluation.score_choices is for tasks with choices, and "
                     f"{part.key}task.kind is {part.task.kind}"
                 )
-            if part.evaluation is None and self.arms != Arms():
-                raise ValueError("arms are compared on evaluation rows: give evaluation")
         return self
-
-    @model_validator(mode="after")
-    def _choice_can_be_made(self) -> Self:
-        if self.select is None:
-            return self
-        if self.sweep is not None:
-            raise ValueError(
-                "select and sweep do not go together: what is swept would change with the choice"
-            )
-        for part in self.parts():
-            if part.evaluation is None:
-                raise ValueError("select keeps evaluation rows out of the choice: give evaluation")
-            if part.task.measure == "accuracy" and part.task.gold is None:
-                raise ValueError(f"select compares with right answers: name {part.key}task.gold")
-        return self
-
-    @model_validator(mode="after")
-    def _judges_can_judge(self) -> Self:
-        names = {part.name for part in self.parts()}
-        for name, judge in self.judges.items():
-            if judge.teacher not in self.teachers:
-                known = ", ".join(self.teachers)
-                raise ValueError(
-                    f"judges.{name}.teacher is '{judge.teacher}', but teachers has: {known}"
-                )
-            unknown = set(judge.datasets or []) - names
-            if unknown:
-                raise ValueError(f"judges.{name}.datasets has '{min(unknown)}', which is none")
-            if all(part.evaluation is None for part in self.parts()):
-                raise ValueError("judges judge what is written to evaluation rows: give evaluation")
-        for part in self.parts():
-            if part.evaluation and part.task.measure == "judge" and self.rating_judge(part) is None:
-                raise ValueError(
-                    f"the metric of {part.key}task is what judges say: give one under judges"
-                )
-        return self
-
-    def rating_judge(self, part: Part) -> str | None:
-        """The judge that gives the figures of a data set, by its name."""
-        return next(
-            (n for n, j in self.judges.items() if j.rates == "answers" and j.judges(part.name)),
-            None,
-        )
 
     @model_validator(mode="after")
     def _students_can_learn_it(self) -> Self:
@@ -289,6 +225,84 @@ class DistillingRecipe(AskingRecipe, TrainingRecipe):
             if without:
                 return f"learns by logits: set ask.{without[0]}.sampling.top_logprobs"
         return None
+
+
+class DistillingRecipe(LearningRecipe):
+    """The sections that the methods of 2410.18588 have."""
+
+    arms: Arms = Arms()
+    """What stands beside the students."""
+    entity_density: EntityDensity = EntityDensity()
+    """Of tasks whose metric that is."""
+    select: Select | None = None
+    """How teachers are to be asked, chosen before anything else is asked; as `ask` says if
+    absent."""
+    judges: dict[Name, Judge] = {}
+    """By name: models that judge what others wrote. The first that rates answers gives the figures
+    of tasks whose metric that is."""
+
+    def files(self) -> dict[str, str]:
+        """Input files that the recipe names, by the dotted key that names them."""
+        files = super().files()
+        for part in self.parts():
+            if part.selection is not None:
+                files[f"{part.key}selection.file"] = part.selection.file
+        for name, judge in self.judges.items():
+            files.update(prompt_files(judge_files(name, judge)))
+        variants = self.select.prompts if self.select else {}
+        files.update(
+            prompt_files({f"select.prompts.{n}": as_prompt(p) for n, p in variants.items()})
+        )
+        return files
+
+    @model_validator(mode="after")
+    def _arms_are_compared(self) -> Self:
+        if self.arms != Arms() and any(part.evaluation is None for part in self.parts()):
+            raise ValueError("arms are compared on evaluation rows: give evaluation")
+        return self
+
+    @model_validator(mode="after")
+    def _choice_can_be_made(self) -> Self:
+        if self.select is None:
+            return self
+        if self.sweep is not None:
+            raise ValueError(
+                "select and sweep do not go together: what is swept would change with the choice"
+            )
+        for part in self.parts():
+            if part.evaluation is None:
+                raise ValueError("select keeps evaluation rows out of the choice: give evaluation")
+            if part.task.measure == "accuracy" and part.task.gold is None:
+                raise ValueError(f"select compares with right answers: name {part.key}task.gold")
+        return self
+
+    @model_validator(mode="after")
+    def _judges_can_judge(self) -> Self:
+        names = {part.name for part in self.parts()}
+        for name, judge in self.judges.items():
+            if judge.teacher not in self.teachers:
+                known = ", ".join(self.teachers)
+                raise ValueError(
+                    f"judges.{name}.teacher is '{judge.teacher}', but teachers has: {known}"
+                )
+            unknown = set(judge.datasets or []) - names
+            if unknown:
+                raise ValueError(f"judges.{name}.datasets has '{min(unknown)}', which is none")
+            if all(part.evaluation is None for part in self.parts()):
+                raise ValueError("judges judge what is written to evaluation rows: give evaluation")
+        for part in self.parts():
+            if part.evaluation and part.task.measure == "judge" and self.rating_judge(part) is None:
+                raise ValueError(
+                    f"the metric of {part.key}task is what judges say: give one under judges"
+                )
+        return self
+
+    def rating_judge(self, part: Part) -> str | None:
+        """The judge that gives the figures of a data set, by its name."""
+        return next(
+            (n for n, j in self.judges.items() if j.rates == "answers" and j.judges(part.name)),
+            None,
+        )
 
 
 def resolve_judges(

@@ -16,7 +16,6 @@ nothing yet.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from core.recipe_prompts import Prompt, as_prompt
 from core.recipe_students import Student
@@ -24,9 +23,9 @@ from stillhouse.arms import Way, student_arm, teacher_arm, untrained_arm
 from stillhouse.asking import ask_stage, curate_stage, read_file
 from stillhouse.distilling import CurateQuestions, DistillingRecipe, Part
 from stillhouse.judging import COMPARE, RATE_ANSWERS, RATE_QUESTIONS, judge_stage
-from stillhouse.part_layout import PREDICT_STUDENT, PREDICT_TEACHERS, PartLayout
+from stillhouse.part_layout import PREDICT_STUDENT, PREDICT_TEACHERS, DistillingLayout
 from stillhouse.selection_stages import Selection
-from stillhouse.stages import Stage, resources
+from stillhouse.stages import Stage
 
 NO_LIMIT = 1_000_000
 """Tokens of a prompt that may be as long as its model takes."""
@@ -48,7 +47,7 @@ def _form(student: Student) -> str:
     return "choices" if student.family == "encoder" else "text"
 
 
-class _Layout(PartLayout):
+class _Layout(DistillingLayout):
     """Lays out the stages of a data set."""
 
     def stages(self) -> list[Stage]:
@@ -217,26 +216,14 @@ class _Layout(PartLayout):
 
     def _train(self, way: Way, name: str, student: Student, rows: str) -> list[Stage]:
         part, after = self.part, AFTER[way]
-        train = Stage(
-            name=part.stage(f"train-{name}{after}"),
-            run="training.stage:train",
-            settings={
-                "student": name,
-                "section": student.model_dump(),
-                "seed": self.recipe.seed,
-            },
-            inputs={"rows": rows},
-            models=[student.model],
-            holds=resources(student.train.device, student.train.worker_bounds.min),
-        )
+        train = self.train(name, student, rows, after=after)
         if part.evaluation is None:
             return [train]
         arm = student_arm(name, way)
-        stage = self._predict(f"predict-{name}{after}", arm, student, None)
+        stage = self.predict(f"predict-{name}{after}", arm, student, trained=train.name)
         # What ablations compare: the student itself, of a recipe with one data set.
         predicts = "" if part.name or way == "plain" else name
-        stage = replace(self._reading(stage, {"student": train.name}), predicts=predicts)
-        return [train, stage]
+        return [train, replace(stage, predicts=predicts)]
 
     def _untrained(self, name: str, student: Student, prompt: Prompt | None) -> Stage:
         """An arm of a student that has learnt nothing yet."""
@@ -257,33 +244,6 @@ class _Layout(PartLayout):
                 "answer": self.answers("elaborate")[next(iter(self.recipe.ask))],
             },
         }
-        stage = self._predict(f"predict-{name}-{after}", arm, student, untrained)
+        stage = self.predict(f"predict-{name}-{after}", arm, student, untrained=untrained)
         decisions = {} if prompt is None else self.chosen("elaborate")
-        return replace(self._reading(stage, {}), decisions=decisions)
-
-    def _predict(
-        self, name: str, arm: str, student: Student, untrained: dict[str, Any] | None
-    ) -> Stage:
-        device, evaluation = student.train.device, self.part.evaluation
-        assert evaluation is not None, "there is nothing to be judged on otherwise"
-        encoder = student.family == "encoder"
-        return Stage(
-            name=self.part.stage(name),
-            run=PREDICT_STUDENT,
-            settings={
-                "arm": arm,
-                "task": self.read_by(),
-                "family": student.family,
-                "model": student.model,
-                "device": device.model_dump(),
-                "untrained": untrained,
-                # An encoder chooses anyway.
-                **({} if encoder else {"score_choices": evaluation.score_choices}),
-            },
-            models=[student.model] if untrained else [],
-            holds={"GPU": 1.0} if device.gpus and not encoder else {},
-        )
-
-    def _reading(self, stage: Stage, inputs: dict[str, str]) -> Stage:
-        """A stage with the evaluation rows among its inputs."""
-        return replace(stage, inputs={**inputs, "rows": self.part.stage("evaluation")})
+        return replace(stage, decisions=decisions)

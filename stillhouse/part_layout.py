@@ -6,14 +6,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from core.recipe_prompts import Prompt, as_prompt
+from core.recipe_students import Student
 from core.spacy_pipelines import SPACY
 from stillhouse.arms import Way
 from stillhouse.asking import Ask, Decided
-from stillhouse.distilling import DistillingRecipe, Part
-from stillhouse.stages import Stage
+from stillhouse.distilling import DistillingRecipe, LearningRecipe, Part
+from stillhouse.stages import Stage, resources
 
 PREDICT_TEACHERS = "pipelines.prediction:predict_teachers"
 PREDICT_STUDENT = "pipelines.prediction:predict_student"
+TRAIN = "training.stage:train"
 DENSITY = "pipelines.entity_density:score_density"
 
 
@@ -21,7 +23,7 @@ DENSITY = "pipelines.entity_density:score_density"
 class PartLayout:
     """Lays out the stages of a part of a recipe."""
 
-    recipe: DistillingRecipe
+    recipe: LearningRecipe
     part: Part
 
     def asks(self, way: Way) -> dict[str, Ask]:
@@ -53,6 +55,80 @@ class PartLayout:
         """The task, without what decides nothing about the reading of one answer."""
         return self.part.task.model_dump() | {"labels": "teacher", "weight": "equal"}
 
+    def judged(self, stage: Stage) -> bool:
+        """Whether a stage has answers to evaluation rows, and not to those that are chosen by."""
+        return stage.inputs.get("rows") == self.part.stage("evaluation")
+
+    def train(self, name: str, student: Student, rows: str, *, after: str = "") -> Stage:
+        """The stage that trains a student.
+
+        Args:
+            name: The student's.
+            student: Its section.
+            rows: The stage with what it learns from.
+            after: What the stage's name ends with.
+        """
+        return Stage(
+            name=self.part.stage(f"train-{name}{after}"),
+            run=TRAIN,
+            settings={
+                "student": name,
+                "section": student.model_dump(),
+                "seed": self.recipe.seed,
+            },
+            inputs={"rows": rows},
+            models=[student.model],
+            holds=resources(student.train.device, student.train.worker_bounds.min),
+        )
+
+    def predict(
+        self,
+        name: str,
+        arm: str,
+        student: Student,
+        trained: str = "",
+        untrained: dict[str, Any] | None = None,
+    ) -> Stage:
+        """The stage in which a student answers the evaluation rows.
+
+        Args:
+            name: The stage's.
+            arm: What the student is called in its answers.
+            student: Its section.
+            trained: The stage that trained it, if one did.
+            untrained: Otherwise how it is asked, as of `pipelines.prediction.predict_student`.
+        """
+        device, evaluation = student.train.device, self.part.evaluation
+        assert evaluation is not None, "there is nothing to be judged on otherwise"
+        encoder = student.family == "encoder"
+        return Stage(
+            name=self.part.stage(name),
+            run=PREDICT_STUDENT,
+            settings={
+                "arm": arm,
+                "task": self.read_by(),
+                "family": student.family,
+                "model": student.model,
+                "device": device.model_dump(),
+                "untrained": untrained,
+                # An encoder chooses anyway.
+                **({} if encoder else {"score_choices": evaluation.score_choices}),
+            },
+            inputs={
+                **({"student": trained} if trained else {}),
+                "rows": self.part.stage("evaluation"),
+            },
+            models=[student.model] if untrained else [],
+            holds={"GPU": 1.0} if device.gpus and not encoder else {},
+        )
+
+
+@dataclass(frozen=True)
+class DistillingLayout(PartLayout):
+    """The same of a recipe in which it may be chosen how teachers are asked."""
+
+    recipe: DistillingRecipe
+
     def decided(self, way: Way) -> Decided | None:
         """What is chosen of how teachers are asked one way, and by which stage."""
         select, part = self.recipe.select, self.part
@@ -66,10 +142,6 @@ class PartLayout:
         """The decision that the reading of answers goes by, if there is one."""
         decided = self.decided(way)
         return {"chosen": decided.stage} if decided and decided.prompt else {}
-
-    def judged(self, stage: Stage) -> bool:
-        """Whether a stage has answers to evaluation rows, and not to those that are chosen by."""
-        return stage.inputs.get("rows") == self.part.stage("evaluation")
 
     def density_of(self, name: str, inputs: dict[str, str]) -> Stage:
         """The stage that measures what stands in its inputs."""

@@ -13,7 +13,7 @@ from typing import Any
 from core.recipe_selection import AS_ASKED, SamplingChange
 from stillhouse.asking import Ask, Decided, ask_stage, asked_texts, read_file
 from stillhouse.judging import RATE_ANSWERS, judge_stage
-from stillhouse.part_layout import PREDICT_TEACHERS, PartLayout
+from stillhouse.part_layout import PREDICT_TEACHERS, DistillingLayout
 from stillhouse.stages import Stage
 
 
@@ -23,7 +23,7 @@ def _changed(ask: Ask, change: SamplingChange) -> Ask:
     return ask.model_copy(update={"sampling": ask.sampling.model_copy(update=changed)})
 
 
-class Selection(PartLayout):
+class Selection(DistillingLayout):
     """Lays out the choice for a data set."""
 
     def stages(self, rows: str) -> list[Stage]:

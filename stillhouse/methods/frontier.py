@@ -31,7 +31,7 @@ from stillhouse.distilling import (
     resolve_variants,
 )
 from stillhouse.distilling_stages import stages_of
-from stillhouse.part_layout import PartLayout
+from stillhouse.part_layout import DistillingLayout
 from stillhouse.stages import Stage
 
 
@@ -118,7 +118,7 @@ def stages(loaded: LoadedRecipe) -> list[Stage]:
 def _compare(recipe: FrontierRecipe, part: Part, name: str) -> Stage:
     """The stage in which a student is compared with a teacher over HTTP."""
     assert recipe.compare is not None, "there is something to compare"
-    layout, teacher = PartLayout(recipe, part), recipe.compared_teacher
+    layout, teacher = DistillingLayout(recipe, part), recipe.compared_teacher
     assert teacher is not None, "the recipe was checked"
     ask, decided = layout.asks("elaborate")[teacher], layout.decided("elaborate")
     return Stage(
