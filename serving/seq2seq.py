@@ -180,14 +180,13 @@ class Seq2SeqServer:
         tokenizer = self._tokenizer
 
         class Streamer(TextIteratorStreamer):  # type: ignore[misc]  # transformers has no types
-            def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
+            def on_finalized_text(self, text: str, stream_end: bool = False) -> None:  # noqa: ARG002
                 if text:
                     loop.call_soon_threadsafe(parts.put_nowait, text)
-                if stream_end:
-                    loop.call_soon_threadsafe(parts.put_nowait, None)
 
         streamer = Streamer(tokenizer, skip_prompt=False, skip_special_tokens=True)
         writing = loop.run_in_executor(self._thread, self._generate_to, wanted, streamer)
+        writing.add_done_callback(lambda _: parts.put_nowait(None))  # also where it failed
         whole = said = ""
         while (part := await parts.get()) is not None:
             whole += part
