@@ -10,9 +10,27 @@ from typing import Any
 
 from core.errors import UseError
 from core.models import model_folder
+from core.recipe import LoadedRecipe
 from core.run import Run
 from core.stage import StageContext
+from stillhouse.methods import lay_out
+from stillhouse.stages import Stage
 from stillhouse.workflow import plan_run, recipe_of
+
+
+def teacher_answers(loaded: LoadedRecipe, student: str) -> bool:
+    """Whether a student's teacher can be served beside it, and answers what it is asked.
+
+    Args:
+        loaded: The run's recipe.
+        student: Its name in the recipe.
+    """
+    stage = next((one for one in lay_out(loaded) if one.name == f"compare-{student}"), None)
+    return stage is not None and bool(_method(stage).TEACHER_CHOOSES)
+
+
+def _method(stage: Stage) -> Any:
+    return import_module(stage.run.partition(":")[0])
 
 
 @contextmanager
@@ -31,11 +49,12 @@ def both_sides(run: Run, student: str, logs: Path) -> Iterator[Mapping[str, Any]
 
     plan = plan_run(recipe_of(run), run)
     stage = next((one for one in plan.stages if one.name == f"compare-{student}"), None)
-    if stage is None:
+    if stage is None or not _method(stage).TEACHER_CHOOSES:
         raise UseError(
             run.folder.location,
-            "no teacher of this recipe can be served beside the student.",
-            "A teacher on vLLM or behind an endpoint can; recorded answers cannot.",
+            "no teacher of this recipe can answer beside the student.",
+            "One that scores choices can, on vLLM or behind an endpoint; recorded answers cannot, "
+            "nor one whose prompt needs more than a question.",
         )
     missing = [name for name in stage.inputs.values() if plan.done(name) is None]
     if missing:
@@ -64,9 +83,8 @@ def both_sides(run: Run, student: str, logs: Path) -> Iterator[Mapping[str, Any]
         over_budget=lambda _: None,
         logs=logs,
     )
-    method = import_module(stage.run.partition(":")[0])
     try:
-        yield method.compared(context)
+        yield _method(stage).compared(context)
     finally:
         for one in engines.values():
             one.close()

@@ -16,7 +16,7 @@ from core.errors import UseError
 from core.recipe import LoadedRecipe, StudentRecipe, TrainingRecipe
 from core.recipe_serving import Serve
 from core.run import Run, StageFolder
-from stillhouse.both_sides import both_sides
+from stillhouse.both_sides import both_sides, teacher_answers
 from stillhouse.gather_cascade import cascade_of
 from stillhouse.gather_serving import servings
 from stillhouse.ray_session import ray_session, runs_here
@@ -130,7 +130,7 @@ class _Standing:
         wanted, note = self.wanted, ""
         student: Any = encoder_student(_folder(trained), card=self._card())
         teacher, teacher_name = None, ""
-        if wanted.cascade or (wanted.page and self._has_teacher()):
+        if wanted.cascade or (wanted.page and teacher_answers(recipe_of(self.run), self.name)):
             sides = self.session.enter_context(both_sides(self.run, self.name, self.logs))
             teacher, teacher_name = sides["teacher"].served, sides["teacher"].name
         if wanted.cascade:
@@ -205,11 +205,6 @@ class _Standing:
 
         _, theirs = trained_student(open_run(other.run), self.wanted.student)
         return BesideModel(encoder_student(_folder(theirs)), other.share)
-
-    def _has_teacher(self) -> bool:
-        from stillhouse.methods import lay_out
-
-        return any(stage.name == f"compare-{self.name}" for stage in lay_out(recipe_of(self.run)))
 
     def _page(self, student: Any, teacher_name: str) -> Any:
         from serving.page import Page, Side

@@ -295,6 +295,10 @@ def compare(context: StageContext) -> StageResult:
     return serving.stage.compare(context, compared(context), rows)
 
 
+TEACHER_CHOOSES = True
+"""Whether a comparison's teacher answers what callers ask, and can stand behind the student."""
+
+
 def compared(context: StageContext) -> dict[str, Any]:
     """Teacher and student as they are compared: `serving.compared.Compared` by role."""
     from pipelines.teacher_scorer import fewshot_choice_scorer

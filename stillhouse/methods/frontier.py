@@ -165,6 +165,10 @@ def _asked(context: StageContext) -> dict[str, Any]:
     return {**context.settings["ask"], **chosen}
 
 
+TEACHER_CHOOSES = False
+"""Its prompts are filled in with a row's fields, which callers do not send."""
+
+
 def compared(context: StageContext) -> dict[str, Any]:
     """Teacher and student as they are compared: `serving.compared.Compared` by role."""
     from core.teacher import Sampling

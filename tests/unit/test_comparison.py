@@ -3,14 +3,20 @@
 import io
 import math
 from dataclasses import replace
+from pathlib import Path
 
 from rich.console import Console
 
+from core.recipe_file import load_recipe
+from stillhouse.both_sides import teacher_answers
 from stillhouse.comparison import comparison
 from stillhouse.gather_serving import economics, servings
+from stillhouse.methods import recipe_model
 from stillhouse.run_reader import RunReader
 from tests.finished_run import make_run
 from tests.unit.test_command_line import stillhouse
+
+DEMO = Path(__file__).parents[2] / "recipes" / "demo.yaml"
 
 
 def told(both, costs):
@@ -37,6 +43,12 @@ def test_speed_cost_and_break_even_are_told(tmp_path):
     assert "unknown: a price is missing" in told(both, unknown)
     none = [replace(one, sustained_per_second=None) for one in both]
     assert "at no rate" in told(none, costs)
+
+
+def test_a_teacher_that_chooses_can_stand_behind_the_student():
+    loaded = load_recipe(DEMO, recipe_model, None, [])
+    assert teacher_answers(loaded, "minilm")
+    assert not teacher_answers(loaded, "nobody")
 
 
 def test_a_run_without_a_comparison_is_refused(tmp_path):

@@ -21,6 +21,7 @@ from core.run import Folder, Manifest, Run, StageFolder
 from pipelines.answered_rows import answered_rows
 from pipelines.extraction import _Extraction
 from pipelines.row_work import rejected_table
+from stillhouse.both_sides import teacher_answers
 from stillhouse.methods import lay_out, recipe_model
 from stillhouse.stages import fingerprints
 from tests.unit.test_recorded import command, stage_of, write_lines
@@ -270,6 +271,13 @@ def test_what_a_recipe_cannot_want(run, settings, said):
     with pytest.raises(UseError) as caught:
         load_recipe(run.folder / "recipe.yaml", recipe_model, None, settings)
     assert said in str(caught.value)
+
+
+def test_a_teacher_that_writes_is_compared_and_does_not_stand_behind_the_student(run):
+    settings = ["teachers.flan={model: embedded://smollm2-135m-instruct}", "compare={}"]
+    loaded = load_recipe(run.folder / "recipe.yaml", recipe_model, None, settings)
+    assert "compare-minilm" in [stage.name for stage in lay_out(loaded)]
+    assert not teacher_answers(loaded, "minilm")
 
 
 def finished(folder, name, schema, shards):
