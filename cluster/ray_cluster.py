@@ -14,7 +14,13 @@ from cluster.kuberay import (
     WorkerGroup,
 )
 from cluster.naming import REDIS
-from cluster.objects import KeyReference, Resources, VariableSource, VolumeMount
+from cluster.objects import (
+    EnvironmentVariable,
+    KeyReference,
+    Resources,
+    VariableSource,
+    VolumeMount,
+)
 from cluster.pods import IMAGES, SECURITY, head_pod, worker_pod
 from cluster.sizes import Group
 from core.placement import Use, labels
@@ -26,6 +32,9 @@ RAY_VERSION = "2.60.0"
 
 SPOT_PRIORITY = 10
 """Of groups of spot machines: the autoscaler tries greater ones first."""
+
+WAIT_VARIABLE = "RAY_AUTOSCALER_RECONCILE_ALLOCATE_STATUS_TIMEOUT_S"
+"""Of Ray's autoscaler."""
 
 REDIS_PORT = 6379
 
@@ -60,6 +69,7 @@ def ray_cluster_spec(
             ),
             security_context=SECURITY,
             volume_mounts=[VolumeMount(name="tmp", mount_path="/tmp")],  # noqa: S108
+            env=_patience(cluster),
         ),
         gcs_fault_tolerance_options=None
         if redis is None
@@ -82,6 +92,17 @@ def ray_cluster_spec(
             _worker_group(recipe, cluster, group, images[group.use]) for group in groups
         ],
     )
+
+
+def _patience(cluster: Cluster) -> list[EnvironmentVariable] | None:
+    """How long the autoscaler waits for a pod, before groups of other machines come first.
+
+    By itself it waits for an hour: so long nothing would run where there is no spot machine.
+    """
+    if cluster.spot is None:
+        return None
+    seconds = str(60 * cluster.spot.wait_minutes)
+    return [EnvironmentVariable(name=WAIT_VARIABLE, value=seconds)]
 
 
 def _worker_group(recipe: Recipe, cluster: Cluster, group: Group, image: Role) -> WorkerGroup:

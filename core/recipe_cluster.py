@@ -104,6 +104,9 @@ class Spot(Place):
     checkpoint, or makes one where there is notice."""
     notice_seconds: int = Field(default=25, ge=0)
     """Between the word that a machine goes and its end."""
+    wait_minutes: int = Field(default=15, ge=1)
+    """For which a pod of any group may wait for its machine, image and start; after that, other
+    groups with such devices are tried first."""
 
 
 class Pods(Section):

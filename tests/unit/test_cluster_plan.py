@@ -1,6 +1,9 @@
 """Ray's own autoscaler code reads our RayCluster, and starts what `plan` promised."""
 
+import inspect
+
 import pytest
+import ray.autoscaler.v2.instance_manager.config
 from ray.autoscaler._private.kuberay.autoscaling_config import (
     _derive_autoscaling_config_from_ray_cr,
 )
@@ -98,12 +101,21 @@ def test_no_more_is_started_than_was_promised(tmp_path):
     assert len(reply.infeasible_resource_requests) == 2
 
 
-def test_spot_machines_are_tried_first(tmp_path):
+def test_spot_machines_are_tried_first_and_others_where_there_are_none(tmp_path):
     cluster = {"images": IMAGES, "spot": {"node_selector": {"spot": "true"}}}
     recipe = teacher_data(tmp_path, {"t": {**SMALL, "replicas": 4}}, cluster=cluster)
     object_ = ray_cluster(workload(recipe, "job"))
-    launched, _ = scheduled(object_, demand(recipe.recipe.teachers["t"], 4))
+    wanted = demand(recipe.recipe.teachers["t"], 4)
+    launched, _ = scheduled(object_, wanted)
     assert launched == {"teacher-t-spot": 4, "cpu": 1}
+    # As the autoscaler says when pods of a group have waited too long.
+    none = {"recoverable_resource_availabilities": {"teacher-t-spot": 0.0}}
+    launched, _ = scheduled(object_, wanted | none)
+    assert launched == {"teacher-t": 4, "cpu": 1}
+    (wait,) = object_["spec"]["autoscalerOptions"]["env"]
+    assert wait["value"] == "900"
+    config = inspect.getsource(ray.autoscaler.v2.instance_manager.config)
+    assert f'"{wait["name"]}"' in config
 
 
 def test_work_without_a_device_goes_to_no_machine_with_a_gpu(tmp_path):
