@@ -173,7 +173,7 @@ def _card(model: str) -> dict[str, Any]:
         return front_matter(folder.read("README.md").decode("utf-8", "replace"))
     if not is_hub_id(model):
         return {}
-    from httpx import HTTPError
+    from httpx2 import HTTPError
     from huggingface_hub import model_info
 
     try:

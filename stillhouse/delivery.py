@@ -104,7 +104,7 @@ def push_to_hub(parcel: Parcel, repository: str, *, public: bool) -> str:
         UseError: The hub does not let this be done.
         WorkError: It could not be reached, or failed.
     """
-    from httpx import HTTPError
+    from httpx2 import HTTPError
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 

@@ -91,11 +91,12 @@ def short_folder() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def recipe_of(folder: Path, teacher: dict, number: int, **cluster):
+def recipe_of(folder: Path, teacher: dict, number: int, budget: dict | None = None, **cluster):
     recipe = teacher_data(
         folder,
         {"tiny": teacher},
         shard_rows=SHARD_ROWS,
+        budget=budget or {},
         ask={"tiny": {"prompt": "Headline: {{ question }}", "sampling": {"max_tokens": 6}}},
         cluster={
             "images": IMAGES,

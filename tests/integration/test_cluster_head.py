@@ -23,7 +23,8 @@ def recipe(folder: Path, model: Path, address: str):
         "device": {"cpus": 1.0},
         "replicas": 2,
     }
-    return recipe_of(folder, teacher, ROWS, redis={"address": address})
+    # Longer than a head takes to come back: workers that have nothing to do then are to stay.
+    return recipe_of(folder, teacher, ROWS, redis={"address": address}, idle_seconds=120)
 
 
 @needs_redis

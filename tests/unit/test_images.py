@@ -1,11 +1,13 @@
 """The container images: locks agree, Dockerfiles are sound, and their steps can be taken."""
 
+import ast
 import re
 import shutil
 import subprocess
 import sys
 import tomllib
 import venv
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -104,3 +106,50 @@ def test_locks_can_be_installed(role, tmp_path):
     command += ["--quiet", "-r", ROOT / f"requirements/{role}.lock"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+ROOMS = {
+    "teacher": ("core", "pipelines"),
+    "trainer": ("core", "pipelines", "training", "cluster", "stillhouse"),
+    "server": ("core", "serving"),
+}
+"""What the pods of each image run."""
+
+ELSEWHERE = {
+    "teacher": {
+        "gguf",
+        "py3langid",
+        "rensa",
+        "kubernetes",
+    },  # the driver's, which has another image
+    "trainer": {"vllm", "mlflow", "tensorboardX", "wandb"},  # a teacher's; and only where asked for
+    "server": {"gguf", "vllm", "deepspeed"},  # students on vLLM are served in the teacher's image
+}
+
+
+def imported(folder: Path) -> set[str]:
+    """Names of the packages that a folder's modules import, anywhere in them."""
+    found = set()
+    for file in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                found.add(node.module.partition(".")[0])
+    return found - set(sys.stdlib_module_names) - set(ROOMS["trainer"]) - {"serving"}
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_lock_holds_what_the_code_imports(role):
+    distributions = packages_distributions()
+    locked = {re.sub(r"[-_.]+", "-", name).lower() for name in lock(role)}
+    wanted = {name for room in ROOMS[role] for name in imported(ROOT / room)} - ELSEWHERE[role]
+    missing = {
+        name
+        for name in wanted
+        if not any(
+            re.sub(r"[-_.]+", "-", one).lower() in locked
+            for one in (name, *distributions.get(name, []))
+        )
+    }
+    assert not missing
