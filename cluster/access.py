@@ -36,6 +36,7 @@ from cluster.objects import (
     Subject,
 )
 from cluster.pods import DASHBOARD_PORT, METRICS_PORTS, SERVE_PORT
+from core.recipe import Recipe, TrainingRecipe
 from core.recipe_cluster import Cluster
 
 NAMESPACE_NAME = "kubernetes.io/metadata.name"
@@ -85,19 +86,19 @@ def accounts(cluster: Cluster) -> list[Object]:
     return made
 
 
-def network_policies(cluster: Cluster, recipe: str) -> list[NetworkPolicy]:
+def network_policies(recipe: Recipe, cluster: Cluster) -> list[NetworkPolicy]:
     """What lets a recipe's pods talk to whom they must, and to nobody else.
 
     Policies add up: the first one closes, each of the others opens a way.
     """
-    name = recipe_labels(recipe)
+    name = recipe_labels(recipe.name)
     pods = LabelSelector(match_labels=name)
     head = LabelSelector(match_labels={**name, COMPONENT: "head"})
     submitter = LabelSelector(match_labels={**name, COMPONENT: "submitter"})
     server = LabelSelector(
         match_labels=name,
         match_expressions=[
-            Requirement(key=COMPONENT, operator="In", values=["serve", "serve-spot"])
+            Requirement(key=COMPONENT, operator="In", values=_asked_by_clients(recipe))
         ],
     )
     operator = _namespaces(cluster.network.operator_namespace)
@@ -111,7 +112,7 @@ def network_policies(cluster: Cluster, recipe: str) -> list[NetworkPolicy]:
             but=None if cluster.network.metadata_server else METADATA_SERVERS,
         )
     )
-    policy = _Policies(cluster, recipe)
+    policy = _Policies(cluster, recipe.name)
     return [
         policy.make("closed", pods, [], []),
         policy.make("ray", pods, [Ingress(peers=[Peer(pod_selector=pods)])], [_to(pods)]),
@@ -125,8 +126,14 @@ def network_policies(cluster: Cluster, recipe: str) -> list[NetworkPolicy]:
             None,
         ),
         policy.make("metrics", pods, [_from([prometheus], [*METRICS_PORTS.values()])], None),
-        policy.make("serve", server, [_from([operator, *clients], [SERVE_PORT])], None),
+        policy.make("serve-port", server, [_from([operator, *clients], [SERVE_PORT])], None),
     ]
+
+
+def _asked_by_clients(recipe: Recipe) -> list[str]:
+    """The components of pods that a student's callers reach."""
+    alone = isinstance(recipe, TrainingRecipe) and recipe.serve.scale.min == 0
+    return ["serve", "serve-spot", *(["head"] if alone else [])]
 
 
 def redis_policies(cluster: Cluster) -> list[NetworkPolicy]:

@@ -38,7 +38,7 @@ def foundation(loaded: LoadedRecipe) -> Foundation:
     parts: dict[str, Sequence[Object]] = {
         "namespace": [namespace(cluster)],
         "accounts": accounts(cluster),
-        "network": network_policies(cluster, loaded.recipe.name),
+        "network": network_policies(loaded.recipe, cluster),
         "volumes": claims(cluster),
     }
     if cluster.redis is not None and cluster.redis.address is None:

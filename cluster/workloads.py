@@ -186,7 +186,8 @@ def _service(loaded: LoadedRecipe, student_folder: str) -> Workload:
             _serve_config(loaded, student_folder), sort_keys=False, width=100
         ),
         upgrade_strategy=strategy,
-        exclude_head_pod_from_serve_svc=True,
+        # Where all replicas may go, the head hears the request that brings one back.
+        exclude_head_pod_from_serve_svc=recipe.serve.scale.min > 0,
         ray_cluster_deletion_delay_seconds=60,
         ray_cluster_config=ray_cluster_spec(
             recipe,

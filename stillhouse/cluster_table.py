@@ -18,9 +18,8 @@ def cluster_table(loaded: LoadedRecipe) -> Table | None:
     if loaded.recipe.cluster is None:
         return None
     cluster = cluster_of(loaded)
-    caption = f"Beside them the head, in namespace {cluster.namespace}. All groups start at none."
-    table = Table(box=None, pad_edge=False, caption=caption, caption_style="")
-    table.add_column("pods")
+    table = Table(box=None, pad_edge=False)
+    table.add_column("pods, beside the head")
     table.add_column("at most", justify="right")
     table.add_column("each has")
     table.add_column("machines")

@@ -457,6 +457,17 @@ def test_a_student_that_vllm_serves_has_its_image(tmp_path):
     assert images == {"registry.example.com/stillhouse/stillhouse-teacher:1.2.3"}
 
 
+@pytest.mark.parametrize("least", [0, 1])
+def test_a_student_without_replicas_is_woken_by_the_head(least):
+    settings = [f"serve.replicas={{min: {least}, max: 2}}"]
+    recipe = load_recipe(ROOT / "recipes/demo.yaml", recipe_model, "kubernetes", settings)
+    found = {m["metadata"]["name"]: m for m in manifests(recipe, "service", student_folder=STUDENT)}
+    spec = found["news-desk-serve"]["spec"]
+    assert spec["excludeHeadPodFromServeSvc"] == (least > 0)
+    (wanted,) = found["news-desk-serve-port"]["spec"]["podSelector"]["matchExpressions"]
+    assert ("head" in wanted["values"]) == (least == 0)
+
+
 def test_keys_of_callers_come_from_the_secret():
     settings = ["serve.api_keys={env: CALLERS}"]
     recipe = load_recipe(ROOT / "recipes/demo.yaml", recipe_model, "kubernetes", settings)
