@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from core.errors import StillhouseError
-from stillhouse import cluster_commands, prompt_commands
+from stillhouse import cluster_commands, prompt_commands, rating_commands
 from stillhouse.options import Profile, RecipeFile, RunFolder, RunOption, Settings, load
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ app = typer.Typer(
 )
 app.add_typer(cluster_commands.app, name="cluster")
 app.add_typer(prompt_commands.app, name="prompts")
+app.add_typer(rating_commands.app, name="ratings")
 
 
 @app.callback()

@@ -26,7 +26,7 @@ def side_by_side(reader: RunReader) -> Samples[SideBySide]:
     order = [arm for arms in arm_columns(recipe).values() for arm, _ in arms]
     total, found = 0, []
     for part in recipe.parts():
-        by_row = _by_row(reader, part)
+        by_row = answers_by_row(reader, part)
         total += len(by_row)
         step = sample_step(len(by_row) * len(recipe.parts()))
         scores = _scores(reader, part) if by_row else {}
@@ -36,7 +36,7 @@ def side_by_side(reader: RunReader) -> Samples[SideBySide]:
     return Samples(total, found)
 
 
-def _by_row(reader: RunReader, part: Part) -> dict[str, list[Row]]:
+def answers_by_row(reader: RunReader, part: Part) -> dict[str, list[Row]]:
     """The written answers to each row, of rows that more than one arm has answered."""
     found: dict[str, list[Row]] = defaultdict(list)
     for stage in reader.layout:

@@ -25,6 +25,7 @@ from stillhouse.asking import ASK, AskingRecipe
 from stillhouse.gather_ablation import ablations_of
 from stillhouse.gather_arms import arm_tables
 from stillhouse.gather_judges import complexities, judge_tables
+from stillhouse.gather_ratings import people
 from stillhouse.gather_selection import choices
 from stillhouse.gather_side_by_side import side_by_side
 from stillhouse.gather_students import EXTRACT, compared_students, judged, training_rows, trainings
@@ -195,6 +196,7 @@ def gather_teacher_data(run: Run) -> TeacherDataReport:
         arms=tables,
         choices=choices(reader),
         judges=judge_tables(reader),
+        people=people(reader),
         complexities=complexities(reader, tables),
         side_by_side=side_by_side(reader),
         sweep=sweep_of(reader),

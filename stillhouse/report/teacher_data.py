@@ -23,6 +23,7 @@ from stillhouse.report.data import (
 )
 from stillhouse.report.intervals import Interval, paired_difference
 from stillhouse.report.judges import Complexity, JudgeTable
+from stillhouse.report.ratings import People
 from stillhouse.report.selection import Choice
 from stillhouse.report.side_by_side import SideBySide
 
@@ -279,6 +280,8 @@ class TeacherDataReport:
     choices: list[Choice] = field(default_factory=list)
     """How teachers are asked, one for each measure."""
     judges: list[JudgeTable] = field(default_factory=list)
+    people: People | None = None
+    """What people rated; None where nobody has."""
     complexities: list[Complexity] = field(default_factory=list)
     """The most complex data set first."""
     side_by_side: Samples[SideBySide] = field(default_factory=lambda: Samples(0, []))

@@ -80,7 +80,7 @@ def shows_arms(data: TeacherDataReport) -> bool:
 
 def _contents(data: TeacherDataReport) -> list[str]:
     students = [STUDENTS] if data.training_rows else []
-    judges = [JUDGES] if data.judges or data.complexities else []
+    judges = [JUDGES] if data.judges or data.people or data.complexities else []
     sweep = [SWEEP] if data.sweep else []
     serving = [SERVING] if data.compared else []
     ablations = [ABLATIONS] if data.ablations else []

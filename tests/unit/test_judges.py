@@ -333,7 +333,9 @@ ARMS = {
 }
 
 
-def test_judges_rate_all_arms_and_their_biases_stand_in_the_report(talk):
+@pytest.fixture
+def answered(talk):
+    """All arms have answered; only judges are left."""
     run = Run(Folder(str(talk / "run")))
     plan = plan_run(load_recipe(talk / "recipe.yaml", recipe_model), run)
     judge_file(talk, plan, ARMS)
@@ -363,6 +365,11 @@ def test_judges_rate_all_arms_and_their_biases_stand_in_the_report(talk):
             for turns in TALKS
         ]
         given(plan, stage, rows)
+    return talk
+
+
+def test_judges_rate_all_arms_and_their_biases_stand_in_the_report(answered):
+    talk = answered
     for stage in ("rate-hhh", "prefer-hhh"):
         done = command(talk, "run", "recipe.yaml", "--run", "run", "--until", stage)
         assert done.returncode == 0, done.stderr
