@@ -39,7 +39,9 @@ def main() -> None:
     project = tomllib.loads((HERE.parent / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     chosen = [
-        name for extra in ("cpu", "onnx", "tracing", "evaluation", "dev") for name in extras[extra]
+        name
+        for extra in ("cpu", "onnx", "tracing", "evaluation", "harness", "dev")
+        for name in extras[extra]
     ]
     wanted = [Requirement(r) for r in (*project["dependencies"], *chosen)]
     bare = [str(r) for r in wanted if r.name in WITHOUT_DEPENDENCIES]

@@ -245,6 +245,57 @@ def report(folder: RunFolder) -> None:
 
 
 @app.command()
+def evaluate(
+    folder: RunFolder,
+    *,
+    harness: Annotated[
+        str,
+        typer.Option(
+            metavar="TASKS",
+            help="Tasks of EleutherAI's lm-eval, with commas, such as mmlu,gsm8k.",
+            show_default=False,
+        ),
+    ],
+    student: Annotated[
+        str | None, typer.Option(help="Which student. [default: the first that writes]")
+    ] = None,
+    tasks: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Further task files, for instance of tasks whose data is in files.",
+            show_default=False,
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Rows of each task at most.", show_default=False)
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Rows of one forward pass.")] = 8,
+    base: Annotated[
+        bool, typer.Option("--base", help="Judge the model that it started from, too.")
+    ] = False,
+) -> None:
+    """Have lm-eval judge a student by published benchmarks."""
+    from rich.console import Console
+
+    from stillhouse.harness import evaluate_run
+    from stillhouse.harness_table import harness_table
+    from stillhouse.workflow import open_run
+
+    names = [name.strip() for name in harness.split(",") if name.strip()]
+    found = evaluate_run(
+        open_run(folder),
+        student,
+        names,
+        files=tasks,
+        limit=limit,
+        batch_size=batch_size,
+        base=base,
+    )
+    Console().print(harness_table(found), highlight=False)
+
+
+@app.command()
 def export(
     folder: RunFolder,
     *,

@@ -30,6 +30,7 @@ from stillhouse.gather_selection import choices
 from stillhouse.gather_side_by_side import side_by_side
 from stillhouse.gather_students import EXTRACT, compared_students, judged, training_rows, trainings
 from stillhouse.gather_sweep import sweep_of
+from stillhouse.harness import read_evaluated
 from stillhouse.report.data import Histogram, Price, RejectedRow, Samples
 from stillhouse.report.teacher_data import (
     AnswerText,
@@ -196,6 +197,7 @@ def gather_teacher_data(run: Run) -> TeacherDataReport:
         arms=tables,
         choices=choices(reader),
         judges=judge_tables(reader),
+        harness=read_evaluated(run),
         people=people(reader),
         complexities=complexities(reader, tables),
         side_by_side=side_by_side(reader),

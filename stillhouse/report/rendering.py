@@ -23,6 +23,7 @@ from stillhouse.report.ablation import (
 )
 from stillhouse.report.arms import MEASURES, in_words
 from stillhouse.report.data import Ablations, RejectedRow, Samples, Sweep
+from stillhouse.report.harness import score_in_words as score_told
 from stillhouse.report.sweep import METRICS, STATES, score_in_words, short_keys, value_in_words
 from stillhouse.report.text import clean, shown, size
 
@@ -89,6 +90,7 @@ def environment(currency: str) -> Environment:
         figure=_figure_html,
         gap=gap_in_words,
         gap_interval=interval_in_words,
+        harness_score=score_told,
         measure=MEASURES.__getitem__,
         metric=METRICS.__getitem__,
         money=money,

@@ -21,6 +21,7 @@ from stillhouse.report.data import (
     Serving,
     Sweep,
 )
+from stillhouse.report.harness import Evaluated
 from stillhouse.report.intervals import Interval, paired_difference
 from stillhouse.report.judges import Complexity, JudgeTable
 from stillhouse.report.ratings import People
@@ -280,6 +281,8 @@ class TeacherDataReport:
     choices: list[Choice] = field(default_factory=list)
     """How teachers are asked, one for each measure."""
     judges: list[JudgeTable] = field(default_factory=list)
+    harness: list[Evaluated] = field(default_factory=list)
+    """What lm-eval found, by student."""
     people: People | None = None
     """What people rated; None where nobody has."""
     complexities: list[Complexity] = field(default_factory=list)

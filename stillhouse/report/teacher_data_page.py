@@ -62,6 +62,7 @@ def render_teacher_data(data: TeacherDataReport) -> str:
             if teacher.lengths
         ],
         shows_arms=shows_arms(data),
+        has_judges=has_judges(data),
         has_logits=any(teacher.logits for teacher in data.teachers),
         rejections=_rejections(data),
         rejected=listed(data.rejected, rejected_texts, lambda row: row.reason),
@@ -78,9 +79,14 @@ def shows_arms(data: TeacherDataReport) -> bool:
     return columns > len(data.judged) or any(len(table.rows) > 1 for table in data.arms)
 
 
+def has_judges(data: TeacherDataReport) -> bool:
+    """Whether anybody but the right answers has judged: models, people or a harness."""
+    return bool(data.judges or data.people or data.complexities or data.harness)
+
+
 def _contents(data: TeacherDataReport) -> list[str]:
     students = [STUDENTS] if data.training_rows else []
-    judges = [JUDGES] if data.judges or data.people or data.complexities else []
+    judges = [JUDGES] if has_judges(data) else []
     sweep = [SWEEP] if data.sweep else []
     serving = [SERVING] if data.compared else []
     ablations = [ABLATIONS] if data.ablations else []
