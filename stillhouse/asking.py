@@ -33,6 +33,8 @@ class Inputs(Section):
     prompts of the library use."""
     columns: dict[str, str] = {}
     """The file's name of a field, by the name that prompts use. Others keep their names."""
+    limit: int | None = Field(default=None, ge=1)
+    """Rows of this file at most, drawn by their content; as the recipe's own `limit` if absent."""
 
 
 class CurateField(CurateTexts):
@@ -157,7 +159,7 @@ def read_file(name: str, inputs: Inputs, limit: int | None) -> Stage:
             "file": inputs.file,
             "columns": inputs.columns,
             "format": inputs.format,
-            "limit": limit,
+            "limit": inputs.limit or limit,
         },
         files=[inputs.file],
     )

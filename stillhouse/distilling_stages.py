@@ -20,10 +20,16 @@ from dataclasses import replace
 from core.recipe_prompts import Prompt, as_prompt
 from core.recipe_students import Student
 from stillhouse.arms import Way, student_arm, teacher_arm, untrained_arm
-from stillhouse.asking import ask_stage, curate_stage, read_file
-from stillhouse.distilling import CurateQuestions, DistillingRecipe, Part
+from stillhouse.asking import ask_stage, read_file
+from stillhouse.distilling import DistillingRecipe, Part
 from stillhouse.judging import COMPARE, RATE_ANSWERS, RATE_QUESTIONS, judge_stage
-from stillhouse.part_layout import PREDICT_STUDENT, PREDICT_TEACHERS, DistillingLayout
+from stillhouse.part_layout import (
+    EXTRACT,
+    PREDICT_STUDENT,
+    PREDICT_TEACHERS,
+    DistillingLayout,
+    form_of,
+)
 from stillhouse.selection_stages import Selection
 from stillhouse.stages import Stage
 
@@ -33,18 +39,10 @@ NO_LIMIT = 1_000_000
 AFTER = {"elaborate": "", "plain": "-plain"}
 """What the names of stages end with, by how teachers are asked."""
 
-EXTRACT = {"choices": "extract", "text": "extract-text"}
-"""The stage of each kind of training rows."""
-
 
 def stages_of(recipe: DistillingRecipe, part: Part) -> list[Stage]:
     """Lay out what is done with one data set."""
     return _Layout(recipe, part).stages()
-
-
-def _form(student: Student) -> str:
-    """The kind of training rows that a student learns from."""
-    return "choices" if student.family == "encoder" else "text"
 
 
 class _Layout(DistillingLayout):
@@ -58,7 +56,7 @@ class _Layout(DistillingLayout):
             layout.append(read_file(part.stage("evaluation"), part.evaluation, recipe.limit))
         rows = "inputs"
         if part.curate is not None:
-            layout.append(self._curate(part.curate))
+            layout.append(self.curate(part.curate))
             rows = "curate"
         layout += Selection(recipe, part).stages(rows)
         ways: list[Way] = ["elaborate", "plain"] if recipe.arms.plain_teacher else ["elaborate"]
@@ -135,17 +133,6 @@ class _Layout(DistillingLayout):
                 found.append(self.density_of(f"density-{who}", rows))
         return found
 
-    def _curate(self, curate: CurateQuestions) -> Stage:
-        part = self.part
-        against = None
-        if part.evaluation is not None and curate.contamination_ngram:
-            against = {
-                "stage": part.stage("evaluation"),
-                "field": curate.field,
-                "ngram": curate.contamination_ngram,
-            }
-        return curate_stage(part.stage("curate"), part.stage("inputs"), curate, against)
-
     def _teach(self, way: Way, rows: str) -> list[Stage]:
         """What follows from teachers that are asked one way: their arms, and the students'."""
         recipe, part = self.recipe, self.part
@@ -171,32 +158,20 @@ class _Layout(DistillingLayout):
                     evaluation, recipe, asks, part.stage("evaluation"), turns=turns, decided=decided
                 )
             )
-            layout.append(self._judge_teachers(way, evaluation))
+            judge = self.judge_teachers(f"predict-teachers{after}", evaluation, way)
+            layout.append(replace(judge, decisions=self.chosen(way)))
         if way == "plain" and part.task.labels == "gold":
             return layout  # what students learn is the same
         for form in ("choices", "text"):
-            some = {n: student for n, student in recipe.students.items() if _form(student) == form}
+            some = {
+                n: student for n, student in recipe.students.items() if form_of(student) == form
+            }
             if some:
                 extract = self._extract(way, rows, form, asked=asked)
                 layout.append(extract)
                 for name, student in some.items():
                     layout += self._train(way, name, student, extract.name)
         return layout
-
-    def _judge_teachers(self, way: Way, answers: str) -> Stage:
-        called = {name: teacher_arm(name, way) for name in self.recipe.ask}
-        return Stage(
-            name=self.part.stage(f"predict-teachers{AFTER[way]}"),
-            run=PREDICT_TEACHERS,
-            ray=False,
-            settings={
-                "task": self.read_by(),
-                "answers": self.answers(way),
-                "arms": called,
-            },
-            inputs={"rows": self.part.stage("evaluation"), "answers": answers},
-            decisions=self.chosen(way),
-        )
 
     def _extract(self, way: Way, rows: str, form: str, *, asked: bool) -> Stage:
         part = self.part

@@ -11,12 +11,21 @@ from stillhouse.gather_cascade import told_cascade
 from stillhouse.gather_serving import economics, servings
 from stillhouse.part_layout import PREDICT_STUDENT, PREDICT_TEACHERS
 from stillhouse.report.data import Paired, Score
-from stillhouse.report.teacher_data import ComparedStudent, Judged, StudentTraining, TrainingRows
+from stillhouse.report.teacher_data import (
+    ComparedStudent,
+    Explained,
+    Judged,
+    StudentTraining,
+    TrainingRows,
+)
 from stillhouse.right_answers import Right, right_answers
 from stillhouse.run_reader import RunReader
 from stillhouse.stages import Stage
 
 EXTRACT, TRAIN = "pipelines.extraction:extract", "training.stage:train"
+EXPLAIN = "pipelines.explaining:explain"
+MAKES_ROWS = (EXTRACT, EXPLAIN)
+"""What makes training rows of answers."""
 
 
 def training_rows(reader: RunReader) -> list[TrainingRows]:
@@ -25,13 +34,29 @@ def training_rows(reader: RunReader) -> list[TrainingRows]:
         TrainingRows(
             stage=stage.name,
             labels=stage.settings["task"]["labels"],
-            **manifest.facts,
+            **{name: manifest.facts[name] for name in ("answers", "read", "outvoted")},
+            explained=_explained(manifest.facts.get("explained")),
             rows=manifest.rows,
             rejected=manifest.rejected,
         )
-        for stage in reader.stages(EXTRACT)
+        for stage in reader.layout
+        if stage.run in MAKES_ROWS and stage.name in reader.finished
         for manifest in [reader.manifest(stage.name)]
     ]
+
+
+def _explained(facts: dict[str, Any] | None) -> Explained | None:
+    if facts is None:
+        return None
+    often = facts["most_frequent"] or {"label": None, "share": None}
+    return Explained(
+        drawn=facts["drawn"],
+        rows=facts["rows"],
+        mean_words=facts["mean_words"],
+        words=facts["words"],
+        most_frequent=often["label"],
+        most_frequent_share=often["share"],
+    )
 
 
 def trainings(reader: RunReader) -> list[StudentTraining]:

@@ -28,7 +28,13 @@ from stillhouse.gather_judges import complexities, judge_tables
 from stillhouse.gather_ratings import people
 from stillhouse.gather_selection import choices
 from stillhouse.gather_side_by_side import side_by_side
-from stillhouse.gather_students import EXTRACT, compared_students, judged, training_rows, trainings
+from stillhouse.gather_students import (
+    MAKES_ROWS,
+    compared_students,
+    judged,
+    training_rows,
+    trainings,
+)
 from stillhouse.gather_sweep import sweep_of
 from stillhouse.harness import read_evaluated
 from stillhouse.report.data import Histogram, Price, RejectedRow, Samples
@@ -111,8 +117,13 @@ class _Lane:
 
 def _lanes(reader: RunReader) -> list[_Lane]:
     """Who is asked about rows that something is learnt from, or about all rows where nothing is."""
-    extracting = [stage for stage in reader.layout if stage.run == EXTRACT]
-    learnt = {stage.inputs["answers"] for stage in extracting if "answers" in stage.inputs}
+    extracting = [stage for stage in reader.layout if stage.run in MAKES_ROWS]
+    learnt = {
+        name
+        for stage in extracting
+        for role, name in stage.inputs.items()
+        if role.startswith("answers")
+    }
     stages = [
         stage
         for stage in reader.layout

@@ -8,15 +8,23 @@ from typing import Any
 from core.recipe_prompts import Prompt, as_prompt
 from core.recipe_students import Student
 from core.spacy_pipelines import SPACY
-from stillhouse.arms import Way
-from stillhouse.asking import Ask, Decided
-from stillhouse.distilling import DistillingRecipe, LearningRecipe, Part
+from stillhouse.arms import Way, teacher_arm
+from stillhouse.asking import Ask, Decided, curate_stage
+from stillhouse.distilling import CurateQuestions, DistillingRecipe, LearningRecipe, Part
 from stillhouse.stages import Stage, resources
 
 PREDICT_TEACHERS = "pipelines.prediction:predict_teachers"
 PREDICT_STUDENT = "pipelines.prediction:predict_student"
 TRAIN = "training.stage:train"
+EXTRACT = {"choices": "extract", "text": "extract-text"}
+"""The stage of each kind of training rows."""
+
 DENSITY = "pipelines.entity_density:score_density"
+
+
+def form_of(student: Student) -> str:
+    """The kind of training rows that a student learns from."""
+    return "choices" if student.family == "encoder" else "text"
 
 
 @dataclass(frozen=True)
@@ -55,9 +63,41 @@ class PartLayout:
         """The task, without what decides nothing about the reading of one answer."""
         return self.part.task.model_dump() | {"labels": "teacher", "weight": "equal"}
 
+    def curate(self, curate: CurateQuestions) -> Stage:
+        """The stage that says which rows are worth asking about."""
+        part = self.part
+        against = None
+        if part.evaluation is not None and curate.contamination_ngram:
+            against = {
+                "stage": part.stage("evaluation"),
+                "field": curate.field,
+                "ngram": curate.contamination_ngram,
+            }
+        return curate_stage(part.stage("curate"), part.stage("inputs"), curate, against)
+
     def judged(self, stage: Stage) -> bool:
         """Whether a stage has answers to evaluation rows, and not to those that are chosen by."""
         return stage.inputs.get("rows") == self.part.stage("evaluation")
+
+    def judge_teachers(self, name: str, answers: str, way: Way = "elaborate") -> Stage:
+        """The stage in which teachers are judged on the evaluation rows.
+
+        Args:
+            name: The stage's.
+            answers: The stage with what they answered.
+            way: How they were asked.
+        """
+        return Stage(
+            name=self.part.stage(name),
+            run=PREDICT_TEACHERS,
+            ray=False,
+            settings={
+                "task": self.read_by(),
+                "answers": self.answers(way),
+                "arms": {name: teacher_arm(name, way) for name in self.recipe.ask},
+            },
+            inputs={"rows": self.part.stage("evaluation"), "answers": answers},
+        )
 
     def train(self, name: str, student: Student, rows: str, *, after: str = "") -> Stage:
         """The stage that trains a student.

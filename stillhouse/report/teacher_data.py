@@ -171,6 +171,33 @@ class AskedRow:
 
 
 @dataclass(frozen=True)
+class Explained:
+    """What became of rationales, of a method that draws the rows that have one."""
+
+    drawn: int
+    """Rows that were to have one."""
+    rows: int
+    """That have one."""
+    mean_words: float | None
+    """Of those that are learnt; None where there are none."""
+    words: list[int] | None
+    """Of their words: the 5%, 50% and 95% quantiles."""
+    most_frequent: str | None
+    """The label that most rows have, where all have the same choices."""
+    most_frequent_share: float | None
+    """Of the rows."""
+
+    @property
+    def nearly_always_the_same(self) -> bool:
+        """Whether hardly anything can be learnt from the labels."""
+        return self.most_frequent_share is not None and self.most_frequent_share > ONE_SIDED
+
+
+ONE_SIDED = 0.95
+"""Share of the rows with one label above which a reader is told."""
+
+
+@dataclass(frozen=True)
 class TrainingRows:
     """What became of the answers as training rows of one kind of student."""
 
@@ -187,6 +214,7 @@ class TrainingRows:
     """That are learnt from."""
     rejected: dict[str, int]
     """By reason."""
+    explained: Explained | None = None
 
 
 @dataclass(frozen=True)

@@ -260,7 +260,8 @@ def test_an_unknown_profile_lists_the_known_ones(folder):
 
 
 RECIPES = Path(__file__).parents[2] / "recipes"
-BROUGHT = {"cqa_palm.yaml": ["train", "test", "palm_train", "palm_test"]}
+CQA_PALM = [f"cqa_palm/{name}.jsonl" for name in ("train", "test", "palm_train", "palm_test")]
+BROUGHT = {"cqa_palm.yaml": CQA_PALM, "explanation_rate.yaml": CQA_PALM}
 """Files that are not the project's: a script writes them beside the recipe."""
 
 
@@ -268,7 +269,7 @@ BROUGHT = {"cqa_palm.yaml": ["train", "test", "palm_train", "palm_test"]}
 def test_the_recipes_that_come_with_stillhouse_are_sound(file, tmp_path):
     shutil.copytree(RECIPES, tmp_path, dirs_exist_ok=True)
     for name in BROUGHT.get(file.name, []):
-        (tmp_path / file.stem / f"{name}.jsonl").touch()
+        (tmp_path / name).touch()
     loaded = load_recipe(tmp_path / file.name, recipe_model)
     assert loaded.recipe.name
     names = [stage.name for stage in lay_out(loaded)]

@@ -1,0 +1,79 @@
+"""Which prompt a row's label and its rationale come from, drawn by the row's id alone.
+
+So a draw needs no other row, is the same on every machine, and what is drawn at an explanation rate
+is drawn at every higher one, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+
+import pyarrow as pa
+
+from core.rows import INPUT
+from core.stage import Progress, StageContext, StageResult
+from pipelines.row_work import rejected_table
+
+
+@dataclass(frozen=True)
+class Draw:
+    """How rows are dealt out to prompts."""
+
+    labels: Mapping[str, float] | None
+    """By prompt: the share of the rows whose label it gives; None where nobody is asked for it."""
+    rationales: Mapping[str, float]
+    """By prompt: the share of the rationales that it gives."""
+    share: float
+    """Of the rows that have a rationale."""
+    seed: int
+
+    def label_by(self, row_id: str) -> str | None:
+        """The prompt that gives a row's label."""
+        return None if self.labels is None else _dealt(self.labels, self._number(row_id, "label"))
+
+    def rationale_by(self, row_id: str) -> str | None:
+        """The prompt that gives a row's rationale; None where it has none."""
+        if self._number(row_id, "explained") >= self.share:
+            return None
+        return _dealt(self.rationales, self._number(row_id, "rationale"))
+
+    def asked_by(self, row_id: str) -> set[str]:
+        """The prompts that a row is put into."""
+        found = (self.label_by(row_id), self.rationale_by(row_id))
+        return {prompt for prompt in found if prompt is not None}
+
+    def _number(self, row_id: str, what: str) -> float:
+        """A number that is drawn from 0 to below 1."""
+        digest = blake2b(f"{self.seed}.{what}.{row_id}".encode(), digest_size=6).digest()
+        return int.from_bytes(digest) / 2**48
+
+
+def _dealt(shares: Mapping[str, float], number: float) -> str:
+    """The prompt in whose part of [0, 1) a number lies."""
+    end = 0.0
+    for prompt, share in shares.items():
+        end += share
+        if number < end:
+            return prompt
+    return prompt  # where rounding left the end a little below 1
+
+
+def draw(context: StageContext) -> StageResult:
+    """Stage: the rows that a prompt is asked about.
+
+    Settings: `draw`, a `Draw` as a dictionary; `prompt`.
+    Inputs: `inputs`, input rows.
+    """
+    dealt, prompt = Draw(**context.settings["draw"]), context.settings["prompt"]
+    keys: list[str] = []
+    kept = 0
+    for table in context.inputs["inputs"].iter_shards():
+        rows = [row for row in table.to_pylist() if prompt in dealt.asked_by(row["id"])]
+        keys.append(f"{len(keys):06}")
+        rejected = rejected_table(context.stage.stage, [])
+        context.stage.commit_shard(keys[-1], pa.Table.from_pylist(rows, schema=INPUT), rejected)
+        kept += len(rows)
+        context.show(Progress(kept, kept))
+    return StageResult(keys, kept)

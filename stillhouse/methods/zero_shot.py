@@ -1,0 +1,261 @@
+"""Zero-shot prompts and rationales (2403.15886): label and rationale from one call, by no example.
+
+inputs ─┬ draw ─ ask ───────────┬ explain ─ train-NAME ─ predict-NAME
+        └ draw-OTHER ─ ask-OTHER┘
+
+Each row is dealt to the prompt that gives
+its label and, if it is drawn at the explanation rate, to the one that gives its rationale; a prompt
+is asked about its rows alone, so what is not learnt is not paid. Students write: they learn labels
+and rationales as two tasks, and answer without a rationale.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import model_validator
+
+from core.errors import UseError
+from core.recipe import LoadedRecipe
+from core.recipe_answers import AnswerTask
+from core.recipe_prompts import Prompt, as_prompt
+from core.recipe_rationales import Mix, Rationales, Words
+from core.recipe_selection import AS_ASKED
+from pipelines.drawing import Draw
+from pipelines.explaining import ANSWERS
+from stillhouse.asking import Ask, Inputs, ask_stage, prompt_files, read_file
+from stillhouse.distilling import (
+    CurateQuestions,
+    Evaluation,
+    LearningRecipe,
+    Part,
+    resolve_prompts,
+    resolve_task,
+)
+from stillhouse.part_layout import PartLayout
+from stillhouse.stages import Stage
+
+
+class ZeroShotRecipe(LearningRecipe):
+    """A recipe of this method."""
+
+    method: Literal["zero_shot"]
+    inputs: Inputs
+    """The rows that students learn from, and that the teacher is asked about."""
+    curate: CurateQuestions | None = None
+    """Which of the rows are worth asking about; all if absent."""
+    task: AnswerTask
+    """What students are asked, and how a label is found in what the teacher wrote."""
+    evaluation: Evaluation | None = None
+    """What models are judged on; nothing if absent."""
+    rationales: Rationales = Rationales()
+    """Which rationales students learn, of those that the teacher wrote."""
+    mix: Mix | None = None
+    """Several prompts, each for some of the rows; that of `ask` for all of them if absent."""
+
+    @property
+    def teacher(self) -> str:
+        """Who is asked."""
+        return next(iter(self.ask))
+
+    @property
+    def choices(self) -> list[str]:
+        """The answers of every row; empty where rows have choices of their own, or none."""
+        return self.task.choices or []
+
+    def parts(self) -> list[Part]:
+        """The one data set."""
+        return [
+            Part(
+                name="",
+                key="",
+                inputs=self.inputs,
+                evaluation=self.evaluation,
+                curate=self.curate,
+                task=self.task,
+                prompts={name: ask.prompt for name, ask in self.ask.items()},
+                selection=None,
+                variants={},
+            )
+        ]
+
+    @property
+    def draw(self) -> Draw:
+        """How rows are dealt out to prompts."""
+        mix, rationales = self.mix, self.rationales
+        return Draw(
+            labels=None
+            if self.task.labels == "gold"
+            else dict(mix.labels)
+            if mix
+            else {AS_ASKED: 1.0},
+            rationales=dict(mix.rationales) if mix else {AS_ASKED: 1.0},
+            share=rationales.share if self.wanted_rationales() else 0.0,
+            seed=self.seed if rationales.seed is None else rationales.seed,
+        )
+
+    @property
+    def used_prompts(self) -> dict[str, str | Prompt]:
+        """By name: the prompts that rows are dealt to."""
+        known = {AS_ASKED: self.ask[self.teacher].prompt, **(self.mix.prompts if self.mix else {})}
+        draw = self.draw
+        dealt = {**(draw.labels or {}), **(draw.rationales if draw.share else {})}
+        return {name: prompt for name, prompt in known.items() if name in dealt}
+
+    def files(self) -> dict[str, str]:
+        """Input files that the recipe names, by the dotted key that names them."""
+        mixed = self.mix.prompts if self.mix else {}
+        named = {f"mix.prompts.{name}": as_prompt(prompt) for name, prompt in mixed.items()}
+        return {**prompt_files(named), **super().files()}
+
+    @model_validator(mode="after")
+    def _one_teacher_is_asked(self) -> Self:
+        if len(self.ask) > 1:
+            raise ValueError("ask has several teachers: zero_shot asks one, in several ways by mix")
+        if self.compare is not None:
+            raise ValueError("compare is not for zero_shot: a prompt of frontier can be compared")
+        return self
+
+    @model_validator(mode="after")
+    def _students_write(self) -> Self:
+        for name, student in self.students.items():
+            if student.objective.kind != "sequence":
+                raise ValueError(
+                    f"students.{name} must write and learn by sequences: it is a task of its own "
+                    "to write a rationale"
+                )
+        if self.task.weight != "equal":
+            raise ValueError("task.weight must be equal: a row has the label of one prompt")
+        if not self.task.extracts:
+            raise ValueError("task.answer is missing: it says what of a text is the label")
+        return self
+
+    def with_prompts(self, folder: Path, place: Callable[[str], str]) -> Self:
+        """The same recipe with the texts of its prompts in the place of templates' names."""
+
+        def written(prompts: dict[str, str | Prompt], key: str) -> dict[str, str | Prompt]:
+            keys = {name: key.format(name) for name in prompts}
+            found = resolve_prompts(prompts, self.task, folder, keys, place)
+            return {name: _worded(one, self.rationales.words) for name, one in found.items()}
+
+        asked = written({name: ask.prompt for name, ask in self.ask.items()}, "ask.{}.prompt")
+        asks = {n: ask.model_copy(update={"prompt": asked[n]}) for n, ask in self.ask.items()}
+        changed: dict[str, object] = {
+            "ask": asks,
+            "task": resolve_task(self.task, folder, "task", place),
+        }
+        if self.mix is not None:
+            mixed = written(dict(self.mix.prompts), "mix.prompts.{}")
+            changed["mix"] = self.mix.model_copy(update={"prompts": mixed})
+        recipe = self.model_copy(update=changed)
+        recipe._check_rationales(place)
+        return recipe
+
+    def _check_rationales(self, place: Callable[[str], str]) -> None:
+        """Refuse a prompt that is to give rationales and does not say where one stands.
+
+        Raises:
+            UseError: Naming it.
+        """
+        draw = self.draw
+        for name, prompt in self.used_prompts.items():
+            answer = as_prompt(prompt).answer or self.task.answer
+            wanted = draw.share and name in draw.rationales
+            if wanted and (answer is None or answer.rationale_pattern is None):
+                raise UseError(
+                    place("mix.rationales"),
+                    f"rationales are to come from the prompt '{name}', and nothing says how one is "
+                    "found in what is written.",
+                    "Say it in the prompt's own answer.rationale_pattern, or in task.answer.",
+                )
+
+
+def _worded(prompt: str | Prompt, words: Words | None) -> str | Prompt:
+    """A prompt that knows how many words are wanted, as far as it asks for that."""
+    if words is None:
+        return prompt
+    said = f"{{% set words = {json.dumps(words.model_dump())} %}}"
+
+    def whole(text: str) -> str:
+        return said + text if "words." in text and not text.startswith(said) else text
+
+    if isinstance(prompt, str):
+        return whole(prompt)
+    return prompt.model_copy(update={"user": whole(prompt.text), "system": whole(prompt.system)})
+
+
+@dataclass(frozen=True)
+class ZeroShotLayout(PartLayout):
+    """Lays out the stages: each prompt is asked about its own rows."""
+
+    recipe: ZeroShotRecipe
+
+    def stages(self) -> list[Stage]:
+        """All of them, each after the ones that it reads."""
+        recipe, part = self.recipe, self.part
+        layout, rows = [read_file("inputs", part.inputs, recipe.limit)], "inputs"
+        if part.evaluation is not None:
+            layout.append(read_file("evaluation", part.evaluation, recipe.limit))
+        if part.curate is not None:
+            layout.append(self.curate(part.curate))
+            rows = "curate"
+        for name, prompt in recipe.used_prompts.items():
+            drawn = self._draw(name, rows)
+            layout += [drawn, ask_stage(_asking(name), recipe, self._asks(prompt), drawn.name)]
+        if part.evaluation is not None and part.evaluation.teachers:
+            asked = ask_stage("ask-evaluation", recipe, self.asks("elaborate"), "evaluation")
+            layout += [asked, self.judge_teachers("predict-teachers", asked.name)]
+        layout.append(self._explain(rows))
+        for name, student in recipe.students.items():
+            layout.append(self.train(name, student, "explain"))
+            if part.evaluation is not None:
+                judged = self.predict(f"predict-{name}", name, student, f"train-{name}")
+                layout.append(replace(judged, predicts=name))
+        return layout
+
+    def _draw(self, prompt: str, rows: str) -> Stage:
+        return Stage(
+            name=_asking(prompt).replace("ask", "draw", 1),
+            run="pipelines.drawing:draw",
+            ray=False,
+            settings={"draw": asdict(self.recipe.draw), "prompt": prompt},
+            inputs={"inputs": rows},
+        )
+
+    def _asks(self, prompt: str | Prompt) -> dict[str, Ask]:
+        teacher = self.recipe.teacher
+        return {teacher: self.recipe.ask[teacher].model_copy(update={"prompt": prompt})}
+
+    def _explain(self, rows: str) -> Stage:
+        recipe = self.recipe
+        prompts = recipe.used_prompts
+        return Stage(
+            name="explain",
+            run="pipelines.explaining:explain",
+            ray=False,
+            settings={
+                "task": recipe.task.model_dump(),
+                "answers": {name: self.answer(prompt) for name, prompt in prompts.items()},
+                "draw": asdict(recipe.draw),
+                "rationales": recipe.rationales.model_dump(exclude={"share", "seed", "words"}),
+                "teacher": recipe.teacher,
+            },
+            inputs={"inputs": rows, **{f"{ANSWERS}{name}": _asking(name) for name in prompts}},
+        )
+
+
+def _asking(prompt: str) -> str:
+    """The stage in which a prompt is asked."""
+    return "ask" if prompt == AS_ASKED else f"ask-{prompt}"
+
+
+def stages(loaded: LoadedRecipe) -> list[Stage]:
+    """Lay out the method's stages."""
+    recipe = loaded.recipe
+    assert isinstance(recipe, ZeroShotRecipe)
+    (part,) = recipe.parts()
+    return ZeroShotLayout(recipe, part).stages()
