@@ -113,12 +113,14 @@ def network_policies(recipe: Recipe, cluster: Cluster) -> list[NetworkPolicy]:
         )
     )
     policy = _Policies(cluster, recipe.name)
+    elsewhere = cluster.redis.address if cluster.redis else None
+    redis_port = [int(elsewhere.rpartition(":")[2])] if elsewhere else []
     return [
         policy.make("closed", pods, [], []),
         policy.make("ray", pods, [Ingress(peers=[Peer(pod_selector=pods)])], [_to(pods)]),
         policy.make("dns", pods, None, [_dns()]),
         policy.make("out", pods, None, [_open(world, cluster.network.egress_ports)]),
-        policy.make("kubernetes", head, None, [_open(world, API_SERVER_PORTS)]),
+        policy.make("control", head, None, [_open(world, [*API_SERVER_PORTS, *redis_port])]),
         policy.make(
             "dashboard",
             head,

@@ -132,7 +132,7 @@ class Head(Place):
 class Redis(Section):
     """Where Ray's control plane keeps its state, so that a new head goes on with it."""
 
-    address: str | None = None
+    address: str | None = Field(default=None, pattern=r"^[^:\s]+:\d{1,5}$")
     """HOST:PORT of a Redis that is there; a small one is made if absent."""
     secret: KubernetesName = "stillhouse-redis"  # noqa: S105
     """Secret whose key `password` opens it."""

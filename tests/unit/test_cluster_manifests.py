@@ -335,7 +335,7 @@ def test_only_the_head_may_talk_to_kubernetes(tmp_path):
 def test_all_that_is_not_opened_is_closed(tmp_path):
     policies = {
         m["metadata"]["name"]: m["spec"]
-        for m in manifests(gpu_recipe(tmp_path), "job")
+        for m in manifests(gpu_recipe(tmp_path, redis={"address": "redis.infra:7000"}), "job")
         if m["kind"] == "NetworkPolicy"
     }
     closed = policies["ask-closed"]
@@ -343,6 +343,8 @@ def test_all_that_is_not_opened_is_closed(tmp_path):
     assert not closed.keys() & {"ingress", "egress"}
     dns = policies["ask-dns"]["egress"][0]["ports"]
     assert {(port["port"], port["protocol"]) for port in dns} == {(53, "UDP"), (53, "TCP")}
+    control = policies["ask-control"]["egress"][0]["ports"]
+    assert [port["port"] for port in control] == [443, 6443, 7000]
     dashboard = policies["ask-dashboard"]["ingress"][0]
     assert [port["port"] for port in dashboard["ports"]] == [8265]
     assert all("ipBlock" not in peer for peer in dashboard["from"])
