@@ -122,15 +122,13 @@ def head_pod(
         image: Which one it runs.
     """
     head = cluster.head
+    own = driver_secrets(recipe, cluster) if packed else []
     size = PodSize(head.cpus, 0, head.memory_gib)
     recipe_mount = [VolumeMount(name="recipe", mount_path=RECIPE_FOLDER, read_only=True)]
     container = Container(
         name="ray-head",
         image=cluster.images.of(image),
-        env=[
-            *_variables(cluster),
-            *(_secret(name, cluster) for name in driver_secrets(recipe, cluster)),
-        ],
+        env=[*_variables(cluster), *(_secret(name, cluster) for name in own)],
         ports=[
             ContainerPort(name="gcs-server", container_port=GCS_PORT),
             ContainerPort(name="dashboard", container_port=DASHBOARD_PORT),
@@ -139,7 +137,7 @@ def head_pod(
                 for name, port in METRICS_PORTS.items()
             ),
         ],
-        resources=quantities(size, None),
+        resources=quantities(size),
         volume_mounts=_mounts(cluster) + (recipe_mount if packed else []),
         security_context=SECURITY,
     )
@@ -180,7 +178,7 @@ def worker_pod(recipe: Recipe, cluster: Cluster, group: Group, image: ImageRole)
         image=cluster.images.of(image),
         env=[*_variables(cluster), *(_secret(name, cluster) for name in own)],
         ports=ports,
-        resources=quantities(group.size, machine.gpu_resource),
+        resources=quantities(group.size, machine),
         volume_mounts=_mounts(cluster),
         # Training workers hear that their machine goes, and make a checkpoint.
         lifecycle=Lifecycle(pre_stop=Handler(exec=ExecAction(command=drain))),
@@ -228,11 +226,11 @@ def entrypoint(*arguments: str) -> str:
     return shlex.join(["stillhouse", *arguments])
 
 
-def quantities(size: PodSize, gpu_resource: str | None) -> Resources:
+def quantities(size: PodSize, machine: Machine | None = None) -> Resources:
     """What a container asks for and may take: the same, so that it is the last to be evicted."""
     found = {"cpu": str(size.cpus), "memory": f"{math.ceil(size.memory_gib * 1024)}Mi"}
-    if size.gpus and gpu_resource:
-        found[gpu_resource] = str(size.gpus)
+    if size.gpus and machine is not None:
+        found |= {machine.gpu_resource: str(size.gpus), **machine.resources}
     return Resources(requests=found, limits=found)
 
 
@@ -258,7 +256,7 @@ def _template(
         spec=PodSpec(
             service_account_name=account,
             # KubeRay's autoscaler, beside the head, talks to Kubernetes; nobody else does.
-            automount_service_account_token=account == HEAD_ACCOUNT and component == "head",
+            automount_service_account_token=account == HEAD_ACCOUNT,
             restart_policy="Never" if restart else None,
             termination_grace_period_seconds=grace,
             node_selector=selector or None,
@@ -303,10 +301,7 @@ def _tolerations(places: list[Place], group: Group | None) -> list[Toleration]:
 
 
 def _spread(group: Group, labels: dict[str, str]) -> list[TopologySpread] | None:
-    """Replicas of a student in several zones, and other pods in the one that has room.
-
-    The pods of one engine or training talk to each other all the time.
-    """
+    """Replicas of a student stand in several zones, so that one zone's end is not theirs."""
     if group.use != "server":
         return None
     return [

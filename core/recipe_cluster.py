@@ -91,6 +91,8 @@ class Machine(Place):
     """GPUs of one machine; known for the kinds that `device` knows."""
     gpu_resource: str = "nvidia.com/gpu"
     """What Kubernetes calls such a GPU."""
+    resources: dict[str, str] = {}
+    """Further resources of a pod with such GPUs, such as `rdma/hca: "1"`."""
     memory_gib_per_gpu: float | None = Field(default=None, gt=0)
     """Memory of a pod for each of its GPUs; if absent, half of the GPU's own, or three halves
     where a training keeps its optimizer there."""

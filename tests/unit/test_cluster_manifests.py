@@ -150,6 +150,11 @@ volumes = st.fixed_dictionaries(
     },
 )
 kinds_of_device = st.sampled_from(["h100", "a100-80gb", "l4", "t4", "mi300"])
+machines = st.builds(
+    lambda place, more: {**place, **more},
+    places,
+    st.fixed_dictionaries({}, optional={"resources": st.just({"rdma/hca": "1"})}),
+)
 clusters = st.fixed_dictionaries(
     {"images": st.just(IMAGES)},
     optional={
@@ -163,7 +168,7 @@ clusters = st.fixed_dictionaries(
         "service_account_annotations": st.just({"eks.amazonaws.com/role-arn": "arn:aws:iam::1"}),
         "head": places,
         "cpu_pods": st.fixed_dictionaries({}, optional={"cpus": st.integers(1, 64)}),
-        "machines": st.dictionaries(kinds_of_device, places, max_size=2),
+        "machines": st.dictionaries(kinds_of_device, machines, max_size=2),
         "spot": places,
         "idle_seconds": st.integers(1, 3600),
         "retries": st.integers(0, 9),
