@@ -228,7 +228,7 @@ class Cluster(Section):
     """After which a job is ended, and its pods with it; never if absent."""
     keep_minutes: int = Field(default=10, ge=0)
     """For which the head of a job that has ended stays, to be looked at. Its workers go when they
-    are idle."""
+    are idle, and with it at the latest."""
     queue: KubernetesName | None = None
     """Kueue's local queue that jobs wait in; none if absent."""
     redis: Redis | None = None

