@@ -324,11 +324,16 @@ def _variables(cluster: Cluster) -> list[EnvironmentVariable]:
         # What is compiled for one pod is compiled for all.
         "VLLM_CACHE_ROOT": f"{CACHE_FOLDER}/vllm",
         "TRITON_CACHE_DIR": f"{CACHE_FOLDER}/triton",
+        "TORCHINDUCTOR_CACHE_DIR": f"{CACHE_FOLDER}/inductor",
         "TORCH_EXTENSIONS_DIR": f"{CACHE_FOLDER}/torch-extensions",
+        "FLASHINFER_WORKSPACE_BASE": f"{CACHE_FOLDER}/flashinfer",
         # Nothing about the work is told to anybody.
         "RAY_USAGE_STATS_ENABLED": "0",
         "VLLM_NO_USAGE_STATS": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
+        # Machines may take long to come: Ray's own patience is that of a cluster that is there.
+        "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "3600",
+        "RAY_DATA_EXECUTION_NO_PROGRESS_TIMEOUT_S": "-1",
         # A request to a student goes from HAProxy straight to the replica that answers it.
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",

@@ -1,12 +1,14 @@
 """Every manifest is what Kubernetes, KubeRay and Kustomize take, and holds no secret."""
 
 import json
+import re
 import shutil
 import subprocess
 from copy import deepcopy
 from importlib import import_module
 from pathlib import Path
 
+import pydantic
 import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
@@ -29,6 +31,7 @@ from tests.cluster_recipes import IMAGES, manifests, students, teacher_data
 from tests.manifests import CRDS, crd_folder, crd_validator, mistakes, refusals
 
 ROOT = Path(__file__).parents[2]
+PACKAGES = Path(pydantic.__file__).parents[1]
 
 needs_crds = pytest.mark.skipif(
     crd_folder() is None, reason="KubeRay's definitions are not here (STILLHOUSE_SHARED)"
@@ -324,6 +327,19 @@ def pod_specs(part) -> list[dict]:
     if "containers" in part:
         return [part]
     return [spec for one in part.values() for spec in pod_specs(one)]
+
+
+def test_variables_are_ones_that_libraries_read(tmp_path):
+    job = next(m for m in manifests(gpu_recipe(tmp_path), "job") if m["kind"] == "RayJob")
+    (group, *_) = job["spec"]["rayClusterSpec"]["workerGroupSpecs"]
+    given = {one["name"] for one in group["template"]["spec"]["containers"][0]["env"]}
+    libraries = {"RAY_TRAIN_": "ray/train", "RAY_DATA_": "ray/data", "RAY_SERVE_": "ray/serve"}
+    libraries |= {"VLLM_": "vllm", "TRITON_": "torch/_inductor", "TORCH_EXT": "torch/utils"}
+    for prefix, folder in libraries.items():
+        code = "".join(file.read_text() for file in (PACKAGES / folder).rglob("*.py"))
+        ours = {name for name in given if name.startswith(prefix)}
+        assert ours
+        assert all(re.search(rf"\b{name}\b", code) for name in ours), prefix
 
 
 def test_only_the_head_may_talk_to_kubernetes(tmp_path):
