@@ -91,9 +91,13 @@ Paid = tuple[RunReader, str, list[Entry], str]
 """Of an arm: its run, the model that tokens are paid for, what the ledger has, the device."""
 
 
-def _of_teacher(reader: RunReader, teacher: AnyTeacher, name: str, stage: str) -> Paid | None:
+RECORDED = "recorded"
+"""In the place of a device, where answers were there already and nobody knows what they cost."""
+
+
+def _of_teacher(reader: RunReader, teacher: AnyTeacher, name: str, stage: str) -> Paid:
     if isinstance(teacher, RecordedTeacher):
-        return None
+        return reader, teacher.model, [], RECORDED
     used = [e for e in reader.entries if e.stage == stage and e.teacher == name]
     device = teacher.device.kind if isinstance(teacher, Teacher) else ""
     return reader, teacher.model, used, device
@@ -104,20 +108,20 @@ def _of_student(reader: RunReader, stage: Stage) -> Paid:
     return reader, stage.settings["model"], used, stage.settings["device"]["kind"]
 
 
-def _priced(score: ArmScore, rows: list[Row], paid: Paid | None) -> ArmScore:
+def _priced(score: ArmScore, rows: list[Row], paid: Paid) -> ArmScore:
     """A score with what a row of it took."""
     counted = [row for row in rows if row.get("tokens_in") is not None]
     if not counted:
-        return replace(score, paid_by="nothing" if paid is None else None)
+        return score
     tokens_in = sum(row["tokens_in"] for row in counted) / len(counted)
     tokens_out = sum(row["tokens_out"] for row in counted) / len(counted)
     score = replace(score, tokens_in=tokens_in, tokens_out=tokens_out)
-    if paid is None:
-        return replace(score, paid_by="nothing")
     reader, model, used, device = paid
     by_tokens = reader.prices.thousand_samples(model, tokens_in, tokens_out)
     if by_tokens is not None:
         return replace(score, per_thousand=by_tokens, paid_by="tokens")
+    if device == RECORDED:
+        return replace(score, paid_by="recorded")
     useful, done = sum(e.useful_seconds for e in used), sum(e.rows for e in used)
     money = reader.prices.device_money(device, useful) if device and done else None
     if money is None:
@@ -131,7 +135,7 @@ def _rated(reader: RunReader, recipe: DistillingRecipe, part: Part) -> dict[str,
     stage = part.stage(f"rate-{judge}")
     if part.task.measure != "judge" or judge is None or stage not in reader.finished:
         return {}
-    return {one.arm: one for one in ratings(reader.rows(stage))}
+    return {one.arm: one for one in ratings(reader.rows(stage), recipe.judges[judge].scale)}
 
 
 def _measured(reader: RunReader, part: Part) -> dict[str, list[float]]:
@@ -148,5 +152,5 @@ def _valued(score: ArmScore, values: list[float] | None) -> ArmScore:
     """A score with the mean of such values, where there are any."""
     if not values:
         return score
-    low, high = mean_interval(values) or (None, None)
+    low, high = mean_interval(values, least=0.0) or (None, None)
     return replace(score, value=sum(values) / len(values), low=low, high=high)

@@ -38,7 +38,7 @@ def judge_tables(reader: RunReader) -> list[JudgeTable]:
                     judge=name,
                     model=recipe.teachers[judge.teacher].model,
                     dataset=part.name or recipe.name,
-                    rated=ratings(rows),
+                    rated=ratings(rows, judge.scale),
                     bias=bias(rows, verdicts),
                     unparsed=sum(rejected.get("unparsed", 0) for rejected in unparsed),
                     preferred=preferences(verdicts),
@@ -47,11 +47,12 @@ def judge_tables(reader: RunReader) -> list[JudgeTable]:
     return found
 
 
-def ratings(rows: Sequence[Row]) -> list[Rated]:
+def ratings(rows: Sequence[Row], scale: tuple[float, float]) -> list[Rated]:
     """How each arm was rated.
 
     Args:
         rows: Of `core.rows.RATED`.
+        scale: The least and the greatest rating.
     """
     by_arm: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
@@ -76,8 +77,8 @@ def ratings(rows: Sequence[Row]) -> list[Rated]:
                 spread=stdev(means.values()) if len(means) > 1 else None,
                 by_prompt=means,
                 replies=len({(row["item"], row["turn"]) for row in mine}),
-                low=None if interval is None else interval[0] + shift,
-                high=None if interval is None else interval[1] + shift,
+                low=None if interval is None else max(interval[0] + shift, scale[0]),
+                high=None if interval is None else min(interval[1] + shift, scale[1]),
             )
         )
     return found

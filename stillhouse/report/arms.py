@@ -39,7 +39,7 @@ class ArmScore:
     tokens_out: float | None = None
     per_thousand: float | None = None
     """Money for a thousand rows; None where it is unknown."""
-    paid_by: Literal["tokens", "device time", "nothing"] | None = None
+    paid_by: Literal["tokens", "device time", "recorded"] | None = None
 
 
 @dataclass(frozen=True)
@@ -105,11 +105,19 @@ def in_words(value: float | None, measure: str) -> str:
     return f"{value:.4f}" if measure == "entity_density" else f"{value:.2f}"
 
 
-def mean_interval(values: Sequence[float]) -> tuple[float, float] | None:
-    """95% interval of a mean by Student's t; None of fewer than two values."""
+def mean_interval(
+    values: Sequence[float], least: float = -math.inf, most: float = math.inf
+) -> tuple[float, float] | None:
+    """95% interval of a mean by Student's t; None of fewer than two values.
+
+    Args:
+        values: Of which it is the mean.
+        least: Below which no value can be.
+        most: Above which none can be.
+    """
     if len(values) < 2:
         return None
     array = np.asarray(values, float)
     reach = float(stdtrit(len(array) - 1, 0.975)) * float(array.std(ddof=1)) / math.sqrt(len(array))
     mean = float(array.mean())
-    return mean - reach, mean + reach
+    return max(mean - reach, least), min(mean + reach, most)

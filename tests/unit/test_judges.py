@@ -167,7 +167,7 @@ def rated(model, item, rating, prompt="hhh", *, turn=0, words=10):
 def test_a_rating_is_the_mean_over_prompts_and_replies_with_the_spread_over_prompts():
     rows = [rated("a", "x", 4), rated("a", "x", 2, turn=1), rated("a", "y", 3)]
     rows += [rated("a", "x", 5, "brief"), rated("a", "y", 5, "brief"), rated("b", "x", 1)]
-    one, other = ratings(rows)
+    one, other = ratings(rows, SCALE)
     assert one.by_prompt == {"hhh": 3, "brief": 5}
     assert (one.mean, one.replies) == (4, 3)
     assert one.spread == pytest.approx(2**0.5)
