@@ -466,7 +466,15 @@ def trained_student(run: Run, student: str | None) -> tuple[str, StageFolder]:
             "the recipe has no such student.",
             f"It has: {', '.join(students)}.",
         )
-    trained = run.finished_stages().get(f"train-{name}")
+    finished = run.finished_stages()
+    trained = finished.get(f"train-{name}")
+    by_set = [stage for stage in finished if stage.startswith(f"train-{name}-")]
+    if trained is None and by_set:
+        raise UseError(
+            run.folder.location,
+            f"{name} is trained on each data set by itself: {', '.join(by_set)}.",
+            "This takes a run of method frontier, with the one data set that you want.",
+        )
     if trained is None:
         raise UseError(run.folder.location, f"{name} is not trained yet.", "Finish the run first.")
     return name, trained

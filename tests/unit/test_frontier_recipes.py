@@ -13,6 +13,8 @@ from pipelines.questions import Questions
 from pipelines.row_work import Rejection
 from stillhouse.arms import arm_columns
 from stillhouse.methods import lay_out, recipe_model
+from tests.unit.test_memory_large import config
+from training.memory import Memory
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 PROFILES = [None, "local", "kubernetes"]
@@ -70,3 +72,12 @@ def test_the_arms_of_the_papers_tables():
     }
     chat = {stage.name for stage in lay_out(load("chat", "kubernetes"))}
     assert {"rate-hhh-alpaca", "rate-hhh-quora", "prefer-hhh-quora"} <= chat
+
+
+@pytest.mark.parametrize("name", ["nlu", "summarize", "chat"])
+@pytest.mark.parametrize(("student", "size"), [("small", "8b"), ("large", "70b")])
+def test_the_students_of_the_cluster_fit_their_gpus(tmp_path, name, student, size):
+    (tmp_path / "config.json").write_text(config(size).to_json_string())
+    section = load(name, "kubernetes").recipe.students[student]
+    memory = Memory(tmp_path, section, 0)
+    assert memory.needs(memory.own).fit(section.train.device.memory)

@@ -100,6 +100,19 @@ def test_a_verdict_is_a_letter(text, verdict):
     assert read_verdict(text, PAIR) == verdict
 
 
+@pytest.mark.parametrize("name", ["hhh", "hhh_brief", "hhh_faults"])
+def test_the_first_turn_of_a_conversation_has_no_history_in_the_prompt(name):
+    prompt = read_template(f"judge/{name}")[1]
+    fields = {"question": "And you?", "response": "Fine.", "history": []}
+    first = fill_in(prompt.text, prompt.system, fields).turns[0]
+    said = [{"user": "How are you?", "reply": "Well."}]
+    later = fill_in(prompt.text, prompt.system, {**fields, "history": said}).turns[0]
+    assert "onversation" not in first.replace("Conversation with", "")
+    assert first.startswith(("User: And you?", "[What the user says]"))
+    assert later.endswith(first)
+    assert "User: How are you?\nAssistant: Well.\n" in later
+
+
 @REAL
 def test_ratings_and_verdicts_are_found_behind_real_texts():
     """GPT-4's replies to MT-Bench as a judge's reasons, which are full of numbers and letters."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +15,7 @@ from core.recipe_prompts import Answer, Prompt, combined
 from core.run import Folder, Run
 from pipelines.answers import AnswerReader, Found
 from pipelines.asked_texts import fill_in
+from pipelines.datasets import dataset_rows
 from pipelines.prompt_library import parse_template, read_template, template_names
 from stillhouse.methods import lay_out, recipe_model
 from stillhouse.stages import fingerprints
@@ -128,6 +131,48 @@ def test_what_is_no_template(text, said):
     with pytest.raises(UseError) as caught:
         parse_template(text, "mine.j2")
     assert said in str(caught.value)
+
+
+SHARED = os.environ.get("STILLHOUSE_SHARED")
+REAL = pytest.mark.skipif(SHARED is None, reason="STILLHOUSE_SHARED names no folder with data")
+
+
+def read_by(kind, template):
+    made = task(kind)
+    return AnswerReader(made, combined(made.answer, read_template(f"{kind}/{template}")[1].answer))
+
+
+@REAL
+def test_answers_are_found_behind_the_real_solutions_of_gsm8k():
+    """1,319 written solutions, with calculations and numbers of all kinds before the answer."""
+    reader = read_by("math", "chain_of_thought")
+    for _, row in dataset_rows("gsm8k", Path(SHARED) / "data" / "gsm8k" / "test.jsonl"):
+        for end in ("Answer: {}", "**Answer:** ${}.", "answer : {} dollars"):
+            found = reader.read(f"{row['solution']}\n{end.format(row['answer'])}", [])
+            assert isinstance(found, Found)
+            assert float(found.text) == float(row["answer"])
+            assert found.rationale == row["solution"] or "**" in end
+
+
+@REAL
+def test_letters_are_found_behind_the_real_rationales_of_aqua():
+    """254 of them; where they end with an answer of their own, that is found, too."""
+    reader = read_by("multiple_choice", "chain_of_thought")
+    file = Path(SHARED) / "data" / "aqua" / "test.json"
+    rows = [row for _, row in dataset_rows("aqua", file)]
+    rationales = [json.loads(line)["rationale"] for line in file.read_text().splitlines()]
+    said, right = 0, 0
+    for row, rationale in zip(rows, rationales, strict=True):
+        letter = "ABCDE"[row["choices"].index(row["answer"])]
+        for end in (f"Answer: {letter}", f"**Answer: ({letter.lower()})**", f"Answer: {letter}."):
+            found = reader.read(f"{rationale}\n{end}", row["choices"])
+            assert isinstance(found, Found)
+            assert found.text == row["answer"]
+        own = reader.read(rationale, row["choices"])
+        said += isinstance(own, Found)
+        right += isinstance(own, Found) and own.text == row["answer"]
+    assert said > 60
+    assert right / said > 0.95
 
 
 RECIPE = """\
