@@ -7,6 +7,7 @@ durations, because clocks differ.
 from __future__ import annotations
 
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -76,7 +77,11 @@ class NoteBox:
 
 
 class Reporter:
-    """Worker 0's side."""
+    """Worker 0's side.
+
+    What it writes while steps are taken goes out behind their back: a write to an object store, or
+    until a disk has it, takes as long as a small student's step.
+    """
 
     def __init__(self, box: NoteBox, workers: int) -> None:
         self._box = box
@@ -87,22 +92,29 @@ class Reporter:
         self._held_before, self._startup_before = before.held_seconds, before.startup_seconds
         self._startup_seconds: float | None = None
         self._history: tuple[dict[str, Any], ...] = ()
-        self._write(0)
+        self._writer = ThreadPoolExecutor(1)
+        self._writing: Future[bool] | None = None
+        self._next = 0.0
+        self._write(self._note(0))
 
     def begin(self, step: int, history: list[dict[str, Any]]) -> None:
         """Say that the first step can begin, after the epochs of earlier attempts."""
         self._history = tuple(history)
         self._startup_seconds = self._held()
-        self._write(step)
+        self._write(self._note(step))
 
     def due(self) -> bool:
         """Whether it is time to say where the training is."""
         return time.monotonic() >= self._next
 
     def tick(self, step: int) -> bool:
-        """Say where the training is; true if it shall stop here."""
-        self._write(step)
-        return self._box.asked_to_stop()
+        """Say where the training is; true if it shall stop here, as far as the last note found."""
+        self._next = time.monotonic() + NOTE_SECONDS
+        if self._writing is not None and not self._writing.done():
+            return False
+        stop = self._writing is not None and self._writing.result()
+        self._writing = self._writer.submit(self._write, self._note(step))
+        return stop
 
     def epoch(self, entry: dict[str, Any]) -> None:
         """Tell of a finished epoch with the next note."""
@@ -110,22 +122,26 @@ class Reporter:
 
     def end(self, step: int) -> None:
         """Say that all is done."""
-        self._write(step, done=True)
+        if self._writing is not None:
+            self._writing.result()
+        self._write(self._note(step, done=True))
 
     def _held(self) -> float:
         return time.time() - self._process_began
 
-    def _write(self, step: int, *, done: bool = False) -> None:
+    def _note(self, step: int, *, done: bool = False) -> Note:
         held = self._held()
         startup = held if self._startup_seconds is None else self._startup_seconds
-        self._box.write(
-            Note(
-                step,
-                self._held_before + held,
-                self._startup_before + startup,
-                done,
-                self._workers,
-                self._history,
-            )
+        return Note(
+            step,
+            self._held_before + held,
+            self._startup_before + startup,
+            done,
+            self._workers,
+            self._history,
         )
-        self._next = time.monotonic() + NOTE_SECONDS
+
+    def _write(self, note: Note) -> bool:
+        """Replace the note, and look whether the driver asks to stop."""
+        self._box.write(note)
+        return self._box.asked_to_stop()
