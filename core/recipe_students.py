@@ -134,7 +134,7 @@ class Train(Section):
     """Rows per optimizer step, over all workers together."""
     micro_batch_size: int | None = Field(default=None, ge=1)
     """Rows that a worker has in memory at once: the gradients of a batch are summed over as many
-    passes as that takes. If absent, one pass."""
+    passes as that takes. If absent, one pass, or as many as keep padding to a twentieth of it."""
     learning_rate: float = Field(default=5e-5, gt=0)
     """Peak rate of AdamW."""
     weight_decay: float = Field(default=0.01, ge=0)

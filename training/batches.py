@@ -6,16 +6,17 @@ rows that the killed one would have taken.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
 
 from core.identity import content_id
 from training.schedule import Schedule
 
-BATCHES_PER_BUCKET = 50
-"""Batches whose rows are sorted by length together: long enough for little padding, short enough
-that an epoch of a large set is still in a random order."""
+BATCHES_PER_BUCKET = 200
+"""Batches whose rows are put together by shape: enough that rows of any shape find others like
+them, few enough that a batch of a large set has other rows in every epoch."""
 
 
 def stream(seed: int, *key: str | int) -> int:
@@ -37,13 +38,14 @@ def split(schedule: Schedule, seed: int) -> tuple[list[int], list[int]]:
 
 
 def epoch_batches(
-    rows: Sequence[int], lengths: Sequence[int], batch_size: int, seed: int, epoch: int
+    rows: Sequence[int], shapes: np.ndarray, batch_size: int, seed: int, epoch: int
 ) -> list[list[int]]:
-    """The batches of one epoch: each row once, rows of like length together, in random order.
+    """The batches of one epoch: each row once, rows of like shape together, in random order.
 
     Args:
         rows: Numbers of the rows to go through.
-        lengths: Tokens of every row, by its number.
+        shapes: Tokens of every row, by its number, one column for each thing that is padded for
+            itself; [all rows, columns] integers.
         batch_size: Rows of a batch; the epoch's shortest batch has what is left over.
         seed: The training's seed.
         epoch: Counted from 0.
@@ -52,6 +54,31 @@ def epoch_batches(
     batches = []
     bucket = batch_size * BATCHES_PER_BUCKET
     for begin in range(0, len(order), bucket):
-        alike = sorted(order[begin : begin + bucket], key=lambda row: lengths[row])
-        batches += [alike[i : i + batch_size] for i in range(0, len(alike), batch_size)]
+        batches += alike(order[begin : begin + bucket], shapes, batch_size)
     return [batches[i] for i in _shuffled(range(len(batches)), stream(seed, "batches", epoch))]
+
+
+def alike(numbers: Sequence[int], shapes: np.ndarray, size: int) -> list[list[int]]:
+    """Groups of like shape: halves of halves, each along the column in which they differ most.
+
+    With one column that is sorting by it.
+
+    Args:
+        numbers: What to group. What has the same shape stays in this order.
+        shapes: By number; [all, columns] integers, so that every machine finds the same groups.
+        size: Of a group; the last has what is left over.
+    """
+    return list(_halved(np.array(numbers, dtype=np.int64), shapes, size))
+
+
+def _halved(numbers: np.ndarray, shapes: np.ndarray, size: int) -> Iterator[list[int]]:
+    if len(numbers) <= size:
+        yield numbers.tolist()
+        return
+    found = shapes[numbers]
+    middle = np.sort(found, axis=0)[len(found) // 2]
+    column = np.abs(found - middle).sum(axis=0).argmax()
+    numbers = numbers[found[:, column].argsort(kind="stable")]
+    half = -(-len(numbers) // size) // 2 * size
+    yield from _halved(numbers[:half], shapes, size)
+    yield from _halved(numbers[half:], shapes, size)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
+import numpy as np
 import pyarrow as pa
 import torch
 from torch import Tensor, nn
@@ -54,6 +55,11 @@ class Causal(Writer):
         """The text and the end of the turn."""
         ids: Ids = self.tokenizer(text + self._end, add_special_tokens=False)["input_ids"]
         return ids
+
+    def sides(self, lengths: np.ndarray) -> np.ndarray:
+        """Prompt and target are one sequence."""
+        whole: np.ndarray = lengths.sum(axis=1, keepdims=True)
+        return whole
 
     @cached_property
     def _end(self) -> str:

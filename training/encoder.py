@@ -12,6 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import pyarrow as pa
 import torch
 from torch import Tensor, nn
@@ -136,9 +137,9 @@ class Encoder(Family):
         targets, present = self._targets(table)
         return ChoiceUnits(
             of_row=[[number] for number in range(table.num_rows)],
-            lengths=[max(span) for span in spans],
-            sequences=sequences,
-            tokens=[sum(span) for span in spans],
+            sides=np.array([[max(span)] for span in spans]),
+            sequences=np.array(sequences),
+            tokens=np.array([sum(span) for span in spans]),
             cut=sum(any(cut[begin:end]) for begin, end in pairwise(first)),
             inputs=inputs,
             first=first[:-1],

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from core.errors import StillhouseError, WorkError
 from training import checkpoints
-from training.batches import epoch_batches, split, stream
+from training.batches import alike, epoch_batches, split, stream
 from training.export import export_student
 from training.families import family_of
 from training.family import logits_of
@@ -26,7 +26,7 @@ from training.job import Job
 from training.metrics import Metrics
 from training.notes import Reporter
 from training.start import start
-from training.units import deal, padding_share
+from training.units import deal, padding_share, passes_of
 
 
 def run(job: Job) -> dict[str, Any] | None:
@@ -71,7 +71,7 @@ class _Worker:
         self._family = family_of(job.student, job.base, job.choices, job.seed)
         table = job.rows.read(self._family.columns)
         self._units = self._family.units(table)
-        self._lengths = self._units.row_lengths
+        self._shapes = self._units.row_shapes
         self._training, self._validation = split(job.schedule, job.seed)
         self._shares = self._shares_of(self._training)
         self._sample_table: pa.Table = table.slice(0, 64)
@@ -143,20 +143,27 @@ class _Worker:
 
     def _batches(self, epoch: int) -> list[list[int]]:
         size, seed = self._job.train.batch_size, self._job.seed
-        return epoch_batches(self._training, self._lengths, size, seed, epoch)
+        return epoch_batches(self._training, self._shapes, size, seed, epoch)
 
     def _shares_of(self, rows: list[int]) -> Tensor:
         """What each unit adds to the mean loss over a set of rows; [all units], 0 for others."""
-        shares = torch.zeros(len(self._units.lengths))
+        shares = torch.zeros(len(self._units.sides))
         numbers = self._units.of(rows)
         if numbers:
             shares[numbers] = self._units.coefficients(numbers)
         return shares
 
-    def _passes(self, units: list[int]) -> list[list[int]]:
-        """This worker's part of a batch."""
+    def _passes(self, units: list[int]) -> list[tuple[list[int], bool]]:
+        """What this worker's model reads of a batch, pass by pass, and whether that counts.
+
+        A worker whose share of a pass is empty takes part in the others' collectives all the same.
+        """
         at_once = self._job.train.micro_batch_size
-        return deal(units, self._units.lengths, self.rank, self._workers, at_once)
+        found = []
+        for one in passes_of(units, self._units, self._workers, at_once):
+            mine = deal(one, self._units, self.rank, self._workers)
+            found.append((mine or one[:1], bool(mine)))
+        return found
 
     def _step(self, rows: list[int]) -> tuple[bool, bool]:
         """Take one optimizer step on a global batch.
@@ -166,15 +173,12 @@ class _Worker:
         """
         state, units = self._state, self._units.of(rows)
         torch.manual_seed(stream(self._job.seed, "dropout", state.step, self.rank))
-        coefficients = torch.zeros(len(self._units.lengths))
-        coefficients[units] = self._units.coefficients(units)
+        coefficients = dict(zip(units, self._units.coefficients(units).tolist(), strict=True))
         passes = self._passes(units)
         loss_here = share_here = 0.0
-        for number, mine in enumerate(passes):
+        for number, (chosen, counts) in enumerate(passes):
             with self._strategy.part(last=number == len(passes) - 1):
-                # A pass without units takes part in the others' collectives, and weighs nothing.
-                chosen = mine or units[:1]
-                weights = coefficients[chosen] * bool(mine)
+                weights = torch.tensor([coefficients[unit] for unit in chosen]) * counts
                 with self._strategy.arithmetic():
                     losses = self._units.losses(
                         self._strategy.model, chosen, self._strategy.device
@@ -183,7 +187,7 @@ class _Worker:
                 self._strategy.backward(loss)
             found = losses.detach().cpu()
             loss_here += loss.item()
-            share_here += (self._shares[chosen] * bool(mine) * found).sum().item()
+            share_here += (self._shares[chosen] * counts * found).sum().item()
         looks = stop = False
         if self._reporter:
             looks = self._reporter.due()
@@ -251,23 +255,20 @@ class _Worker:
     def _validate(self) -> tuple[float, float]:
         """Mean loss on the held-out rows, and the share of units whose first choice is right."""
         size = self._job.train.batch_size
-        alike = sorted(self._validation, key=lambda row: self._lengths[row])
-        shares = self._shares_of(alike)
+        shares = self._shares_of(self._validation)
         loss = hits = 0.0
         self._strategy.model.eval()
-        for begin in range(0, len(alike), size):
-            units = self._units.of(alike[begin : begin + size])
-            for mine in self._passes(units):
-                chosen = mine or units[:1]
+        for rows in alike(self._validation, self._shapes, size):
+            for chosen, counts in self._passes(self._units.of(rows)):
                 with self._strategy.arithmetic():
                     found = self._units.losses(self._strategy.model, chosen, self._strategy.device)
                 assert found.correct is not None, "no gradients are wanted"
                 losses = found.losses.cpu()
-                loss += (shares[chosen] * bool(mine) * losses).sum().item()
-                hits += found.correct.sum().item() * bool(mine)
+                loss += (shares[chosen] * counts * losses).sum().item()
+                hits += found.correct.sum().item() * counts
         self._strategy.model.train()
         loss, hits = self._sum_over_workers(loss, hits)
-        return loss, hits / len(self._units.of(alike))
+        return loss, hits / len(self._units.of(self._validation))
 
     @torch.no_grad()
     def _sample(self) -> Tensor:

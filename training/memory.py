@@ -161,15 +161,13 @@ def states(size: Size, setting: Setting, *, half: bool, gpu: bool) -> States:
 def _stages_1_and_2(size: Size, setting: Setting, number: int, bucket: int, whole: int) -> States:
     share = math.ceil(size.trained / setting.workers)
     weights = number * size.parameters
-    adds_up = setting.micro_batch_size is not None
     if setting.offload is not None and setting.offload.optimizer:
         # In float32 weights, two moments and gradients; weights as the model has them, and
-        # gradients so where passes add them up.
-        host = (16 + number * (1 + adds_up)) * share
+        # gradients so, which the passes of a batch add up.
+        host = (16 + 2 * number) * share
         return States(weights, 0, 0, bucket + 2 * whole, host=host)
     # Stage 1 divides gradients as stage 2 does, but only those of a batch's last pass.
-    undivided = setting.zero_stage == 1 and adds_up
-    gradients = number * (size.trained if undivided else share)
+    gradients = number * (size.trained if setting.zero_stage == 1 else share)
     # The optimizer has weights of its own even where the model's are float32, too.
     return States(weights, gradients, 12 * share, bucket + whole, step=_copy(number) * share)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
+import numpy as np
 import pyarrow as pa
 import torch
 from torch import Tensor, nn
@@ -23,12 +24,6 @@ class Seq2SeqUnits(TextUnits):
 
     start_token: int
     """What the decoder begins with."""
-
-    def padded(self, units: Sequence[int]) -> int:
-        """Both halves are padded for themselves."""
-        prompts = max((len(self.prompts[unit]) for unit in units), default=0)
-        targets = max((len(self.targets[unit]) for unit in units), default=0)
-        return (prompts + targets) * len(units)
 
     def read(
         self, model: nn.Module, units: Sequence[int], device: torch.device
@@ -57,6 +52,10 @@ class Seq2Seq(Writer):
         """The text and its end."""
         ids: Ids = self.tokenizer(text)["input_ids"]
         return ids
+
+    def sides(self, lengths: np.ndarray) -> np.ndarray:
+        """Prompts and targets are padded for themselves."""
+        return lengths
 
     def beside(self) -> dict[str, Any]:
         """What the decoder begins with."""

@@ -11,8 +11,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+
+from training.batches import alike
+
+MOST_PADDING = 0.05
+"""Of what a batch feeds to a model, where passes can be cut so that it is not more."""
+
+LEAST_SAVING = 0.005
+"""Of what a batch feeds: a pass more must save so much."""
 
 
 @dataclass(frozen=True)
@@ -32,19 +41,24 @@ class Units(ABC):
 
     of_row: list[list[int]]
     """The units of each row."""
-    lengths: list[int]
-    """Tokens of each unit's longest sequence."""
-    sequences: list[int]
-    """Sequences of each unit."""
-    tokens: list[int]
-    """Tokens of all its sequences, padding apart."""
+    sides: np.ndarray
+    """[U, S] int64: tokens of each unit's longest sequence; of a model that reads with one half and
+    writes with the other, of both."""
+    sequences: np.ndarray
+    """[U] int64: sequences of each unit."""
+    tokens: np.ndarray
+    """[U] int64: tokens of all its sequences, padding apart."""
     cut: int
     """Rows that are longer than the student reads or writes."""
 
     @property
-    def row_lengths(self) -> list[int]:
-        """Tokens of each row's longest sequence."""
-        return [max((self.lengths[unit] for unit in units), default=0) for units in self.of_row]
+    def row_shapes(self) -> np.ndarray:
+        """The sides of each row's units beside one another, [rows, columns]; 0 for none."""
+        most = max(map(len, self.of_row))
+        shapes = np.zeros((len(self.of_row), most, self.sides.shape[1]), dtype=np.int64)
+        for row, units in enumerate(self.of_row):
+            shapes[row, : len(units)] = self.sides[units]
+        return shapes.reshape(len(self.of_row), -1)
 
     def of(self, rows: Sequence[int]) -> list[int]:
         """The units of some rows."""
@@ -52,8 +66,8 @@ class Units(ABC):
 
     def padded(self, units: Sequence[int]) -> int:
         """Tokens that a model reads and writes for some units at once, with padding."""
-        longest = max((self.lengths[unit] for unit in units), default=0)
-        return longest * sum(self.sequences[unit] for unit in units)
+        longest = self.sides[units].max(axis=0, initial=0)
+        return int(longest.sum() * self.sequences[units].sum())
 
     @abstractmethod
     def coefficients(self, units: Sequence[int]) -> Tensor:
@@ -77,26 +91,74 @@ class Units(ABC):
         """
 
 
-def deal(
-    units: Sequence[int], lengths: Sequence[int], rank: int, workers: int, at_once: int | None
+def passes_of(
+    batch: Sequence[int], units: Units, workers: int, at_once: int | None
 ) -> list[list[int]]:
-    """One worker's units of a batch, pass by pass.
+    """The units of a batch pass by pass; each pass is one of all workers.
 
-    Of units in the order of their lengths every worker gets every so manieth, so that all have
-    equal work and little padding. All workers get the same number of passes, because each pass is
-    one of all of them; a pass may be empty where a batch has fewer units than that takes.
+    A batch is one pass, or as many as `at_once` asks for. Where more than `MOST_PADDING` of it
+    would be padding, as with short answers and long rationales in one batch, passes are cut in two,
+    each time so that it saves most.
 
     Args:
-        units: Of the whole batch.
-        lengths: Tokens, by unit.
+        batch: Numbers of its units.
+        units: Of the training set.
+        workers: In all. Every pass but one gives each of them as many units as the others.
+        at_once: Units that a worker has in a pass at most; any number if None.
+    """
+    passes = alike(batch, units.sides, at_once * workers) if at_once else [list(batch)]
+    fed, real = sum(map(units.padded, passes)), int(units.tokens[batch].sum())
+    if fed - real <= MOST_PADDING * fed:
+        return passes
+    cuts = [_best_cut(one, units, workers) for one in passes]
+    while fed - real > MOST_PADDING * fed:
+        number = max(range(len(cuts)), key=lambda one: cuts[one][0])
+        saved, halves = cuts[number]
+        if saved < LEAST_SAVING * fed:
+            break
+        fed -= saved
+        passes[number : number + 1] = halves
+        cuts[number : number + 1] = [_best_cut(half, units, workers) for half in halves]
+    return passes
+
+
+def _best_cut(one: list[int], units: Units, workers: int) -> tuple[int, list[list[int]]]:
+    """The tokens that a pass has less when it is cut in two, and its halves; 0 if it has not."""
+    numbers = np.array(one)
+    best: tuple[int, list[list[int]]] = 0, []
+    for side in units.sides[numbers].T:
+        order = numbers[side.argsort(kind="stable")]
+        below = _padded_up_to(order, units)
+        above = _padded_up_to(order[::-1], units)[::-1]
+        fed = below[workers - 1 : -1 : workers] + above[workers::workers]
+        if len(fed) and (saved := int(below[-1] - fed.min())) > best[0]:
+            place = workers * (int(fed.argmin()) + 1)
+            best = saved, [order[:place].tolist(), order[place:].tolist()]
+    return best
+
+
+def _padded_up_to(order: np.ndarray, units: Units) -> np.ndarray:
+    """`Units.padded` of the first unit, of the first two, and so on."""
+    longest = np.maximum.accumulate(units.sides[order]).sum(axis=1)
+    return np.asarray(longest * units.sequences[order].cumsum())
+
+
+def deal(one: Sequence[int], units: Units, rank: int, workers: int) -> list[int]:
+    """One worker's units of a pass.
+
+    Of units in the order of their lengths every worker gets every so manieth, so that all have
+    equal work and little padding. It may get none where a pass has fewer units than workers.
+
+    Args:
+        one: The units of the pass.
+        units: Of the training set.
         rank: Of the worker.
         workers: In all.
-        at_once: Units of a pass at most; all in one if None.
     """
-    mine = sorted(units, key=lambda unit: (lengths[unit], unit))[rank::workers]
-    most = -(-len(units) // workers)
-    size = min(at_once or most, most)
-    return [mine[begin : begin + size] for begin in range(0, most, size)]
+    numbers = np.array(one)
+    order = units.sides[numbers].sum(axis=1).argsort(kind="stable")
+    share: list[int] = numbers[order][rank::workers].tolist()
+    return share
 
 
 def padding_share(
@@ -108,13 +170,12 @@ def padding_share(
         batches: Rows of each.
         units: Of the training set.
         workers: In all.
-        at_once: As in `deal`.
+        at_once: As in `passes_of`.
     """
     fed = real = 0
     for batch in batches:
         numbers = units.of(batch)
-        real += sum(units.tokens[unit] for unit in numbers)
-        for rank in range(workers):
-            passes = deal(numbers, units.lengths, rank, workers, at_once)
-            fed += sum(map(units.padded, passes))
+        real += int(units.tokens[numbers].sum())
+        for one in passes_of(numbers, units, workers, at_once):
+            fed += sum(units.padded(deal(one, units, rank, workers)) for rank in range(workers))
     return 1 - real / fed

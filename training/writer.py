@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Any, ClassVar
 
+import numpy as np
 import pyarrow as pa
 import torch
 from torch import Tensor
@@ -67,12 +68,12 @@ class Writer(Family):
                 task.append(text.task)
                 row_weights.append(row["weight"])
             cut += was_cut
-        lengths = [len(p) + len(t) for p, t in zip(prompts, targets, strict=True)]
+        lengths = np.array([[len(p), len(t)] for p, t in zip(prompts, targets, strict=True)])
         return self.units_class(
             of_row=of_row,
-            lengths=lengths,
-            sequences=[1] * len(prompts),
-            tokens=lengths,
+            sides=self.sides(lengths),
+            sequences=np.ones(len(prompts), dtype=np.int64),
+            tokens=lengths.sum(axis=1),
             cut=cut,
             prompts=[torch.tensor(ids, dtype=torch.int32) for ids in prompts],
             targets=[torch.tensor(ids, dtype=torch.int32) for ids in targets],
@@ -84,6 +85,10 @@ class Writer(Family):
             objective=objective,
             **self.beside(),
         )
+
+    @abstractmethod
+    def sides(self, lengths: np.ndarray) -> np.ndarray:
+        """As `Units.sides`, of units with so many tokens of prompt and target; [U, 2] int64."""
 
     def beside(self) -> dict[str, Any]:
         """What units of this family must know beside that."""

@@ -52,7 +52,7 @@ def zero_config(train: Train, *, universal: bool = False) -> dict[str, Any]:
         # Only DeepSpeed's own statistics read it: the size of a batch varies.
         "train_micro_batch_size_per_gpu": 1,
         # With offload it looks whether gradients are ever added up; how many is ours to say.
-        "gradient_accumulation_steps": 1 if train.micro_batch_size is None else 2,
+        "gradient_accumulation_steps": 2,
         "gradient_clipping": GRADIENT_NORM,
         "zero_optimization": stage,
         "bf16": {"enabled": precision_of(train) == torch.bfloat16},

@@ -34,8 +34,8 @@ WHOLE = Size(parameters=1000, trained=1000, largest=400)
 ADAPTERS = Size(parameters=1000, trained=100, largest=400)
 
 
-def found(stage, offload=None, *, half=True, workers=4, micro=None, size=WHOLE, gpu=False):
-    return states(size, Setting(stage, offload, workers, micro, False), half=half, gpu=gpu)
+def found(stage, offload=None, *, half=True, workers=4, size=WHOLE, gpu=False):
+    return states(size, Setting(stage, offload, workers, None, False), half=half, gpu=gpu)
 
 
 # A thousand weights, the largest tensor of 400, four workers: shares are of 250.
@@ -49,13 +49,12 @@ def found(stage, offload=None, *, half=True, workers=4, micro=None, size=WHOLE, 
         (found(0), (2000, 2000, 12000, 2000, 4000, 0)),
         (found(0, half=False), (4000, 4000, 8000, 4000, 0, 0)),
         # 12 * 250 of the optimizer; the bucket of all, and the largest tensor; (2 + 4) * 250.
-        (found(1), (2000, 500, 3000, 2000 + 800, 1500, 0)),
-        (found(1, micro=1), (2000, 2000, 3000, 2800, 1500, 0)),
+        # Stage 1 divides gradients when the last pass of a batch is through.
+        (found(1), (2000, 2000, 3000, 2000 + 800, 1500, 0)),
         (found(2), (2000, 500, 3000, 2800, 1500, 0)),
         (found(2, half=False), (4000, 1000, 3000, 4000 + 1600, 1000, 0)),
         (found(2, gpu=True), (2000, 500, 3000, 2 * 500_000_000 + 800, 1500, 0)),
-        (found(2, Offload()), (2000, 0, 0, 2000 + 2 * 800, 0, 18 * 250)),
-        (found(2, Offload(), micro=1), (2000, 0, 0, 3600, 0, 20 * 250)),
+        (found(2, Offload()), (2000, 0, 0, 2000 + 2 * 800, 0, 20 * 250)),
         # The bucket, all weights gathered, and the bucket again.
         (found(3), (500, 500, 3000, 2000 + 2000 + 2000, 1500, 0)),
         (found(3, half=False), (1000, 1000, 3000, 12000, 1000, 0)),

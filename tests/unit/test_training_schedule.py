@@ -1,12 +1,13 @@
 import random
 
+import numpy as np
 import pytest
 
 from core.recipe_students import Train
-from training.batches import epoch_batches, split
+from training.batches import alike, epoch_batches, split
 from training.schedule import Schedule, plan
 
-LENGTHS = [random.Random(i).randint(6, 40) for i in range(1000)]
+LENGTHS = np.array([[random.Random(i).randint(6, 40)] for i in range(1000)])
 
 
 def flat(batches):
@@ -51,3 +52,20 @@ def test_epochs_differ_and_repeat_by_seed():
     assert epoch_batches(range(1000), LENGTHS, 16, seed=0, epoch=0) == first
     assert epoch_batches(range(1000), LENGTHS, 16, seed=0, epoch=1) != first
     assert epoch_batches(range(1000), LENGTHS, 16, seed=1, epoch=0) != first
+
+
+def test_groups_of_one_length_are_those_of_a_sorting():
+    groups = alike(range(1000), LENGTHS, 16)
+    by_length = sorted(range(1000), key=lambda row: LENGTHS[row, 0])
+    assert flat(groups) == by_length
+    assert {len(group) for group in groups[:-1]} == {16}
+
+
+def test_groups_are_alike_in_two_lengths():
+    # Short or long questions with short or long answers: no order by a sum tells them apart.
+    kinds = [(10, 40), (40, 10), (10, 10), (40, 40)]
+    shapes = np.array([kinds[i % 4] for i in range(64)])
+    order = random.Random(0).sample(range(64), 64)
+    for group in alike(order, shapes, 8):
+        assert len({tuple(shapes[row]) for row in group}) == 1
+        assert group == [row for row in order if row in group], "the order of those alike stays"
