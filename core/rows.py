@@ -192,6 +192,21 @@ CANDIDATE = pa.schema(
 )
 """Ways to ask a teacher, compared."""
 
+PROMPT_QUERY = pa.schema(
+    [
+        _required("id", pa.string()),  # hash of the prompt, model revision, sampling, number
+        _required("round", pa.int32()),  # of the search, from 1; 0 before and after the rounds
+        _required("use", pa.string()),  # proposal, scoring, validation or held_out
+        pa.field("instruction", pa.string()),  # hash of the one that is scored
+        pa.field("item", pa.string()),  # id of the input row that it is scored on
+        _required("teacher", pa.string()),
+        _required("text", pa.string()),
+        pa.field("right", pa.bool_()),  # null of a proposal
+        _required("usage", USAGE),
+    ]
+)
+"""Questions of a search for a prompt: proposals, and what they are scored by."""
+
 RATED = pa.schema(
     [
         _required("id", pa.string()),  # hash of all that the judge was asked, and how

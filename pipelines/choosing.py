@@ -30,13 +30,14 @@ def selection_rows(context: StageContext) -> StageResult:
     """Stage: the rows that candidates are compared on.
 
     Settings: `task`, a `core.recipe_answers.AnswerTask` as a dictionary; `rows`, how many.
-    Inputs: `inputs`, input rows to draw from; `evaluation`, the evaluation rows.
+    Inputs: `inputs`, input rows to draw from; `evaluation`, the evaluation rows, if there are any.
 
     Raises:
         WorkError: Not one row can be used.
     """
     questions = Questions(AnswerTask.model_validate(context.settings["task"]))
-    judged = {row["id"] for row in each(context.inputs["evaluation"])}
+    evaluation = context.inputs.get("evaluation")
+    judged = {row["id"] for row in each(evaluation)} if evaluation else set()
     rejections: list[tuple[str, Rejection]] = []
 
     def sound() -> Iterator[Row]:

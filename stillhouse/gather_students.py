@@ -120,7 +120,7 @@ def judged(reader: RunReader) -> list[Judged]:
                     unparsed=facts["unparsed"][name] if "unparsed" in facts else None,
                     unanswered=facts["unanswered"][name] if "unanswered" in facts else 0,
                     beside=best,
-                    paired=None if best is None else _paired(right, teachers[best]),
+                    paired=None if best is None else paired(right, teachers[best]),
                     by_choice=by_choice.get(name),
                 )
             )
@@ -139,7 +139,8 @@ def _score(right: Right) -> Score:
     return Score.of(sum(right.values()), len(right))
 
 
-def _paired(student: Right, teacher: Right) -> Paired:
+def paired(student: Right, teacher: Right) -> Paired:
+    """How two models did on the rows that both have answered."""
     pairs = [(student[row], teacher[row]) for row in student if row in teacher]
     return Paired(
         both=pairs.count((True, True)),

@@ -1,4 +1,4 @@
-"""`stillhouse prompts`: the templates that recipes name."""
+"""`stillhouse prompts`: the templates that recipes name, and the search for a better prompt."""
 
 from __future__ import annotations
 
@@ -6,7 +6,12 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="The prompt templates that recipes name.", no_args_is_help=True)
+from stillhouse.options import Profile, RecipeFile, RunOption, Settings, load
+
+app = typer.Typer(
+    help="The prompt templates that recipes name, and the search for a better one.",
+    no_args_is_help=True,
+)
 
 
 @app.command("list")
@@ -33,3 +38,30 @@ def show(
     from pipelines.prompt_library import template_text
 
     typer.echo(template_text(name), nl=False)
+
+
+@app.command()
+def optimize(
+    recipe: RecipeFile,
+    *,
+    profile: Profile = None,
+    settings: Settings = None,
+    folder: RunOption = None,
+    update: Annotated[
+        bool, typer.Option(help="Go on after the recipe changed: redo what depends on it.")
+    ] = False,
+) -> None:
+    """Search for a better prompt, as the recipe's section optimize says; a run goes on with it."""
+    from core.run import Folder, Run
+    from stillhouse.display import show_run
+    from stillhouse.search_table import print_search
+    from stillhouse.searching import OPTIMIZE, refuse_without_search
+    from stillhouse.workflow import plan_run, refuse_other_recipe
+
+    loaded = load(recipe, profile, settings)
+    plan = plan_run(loaded, Run(Folder(folder or f"runs/{loaded.recipe.name}")))
+    refuse_without_search(plan.stages, loaded.recipe.name)
+    if not update:
+        refuse_other_recipe(plan)
+    show_run(plan, OPTIMIZE)
+    print_search(plan.run)

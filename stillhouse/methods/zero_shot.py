@@ -22,12 +22,14 @@ from pydantic import model_validator
 from core.errors import UseError
 from core.recipe import LoadedRecipe
 from core.recipe_answers import AnswerTask
+from core.recipe_optimize import Optimize
 from core.recipe_prompts import Prompt, as_prompt
 from core.recipe_rationales import Mix, Rationales, Words
 from core.recipe_selection import AS_ASKED
+from core.recipe_teachers import RecordedTeacher
 from pipelines.drawing import Draw
 from pipelines.explaining import ANSWERS
-from stillhouse.asking import Ask, Inputs, ask_stage, prompt_files, read_file
+from stillhouse.asking import Ask, Decided, Inputs, ask_stage, prompt_files, read_file
 from stillhouse.distilling import (
     CurateQuestions,
     Evaluation,
@@ -37,6 +39,7 @@ from stillhouse.distilling import (
     resolve_task,
 )
 from stillhouse.part_layout import PartLayout
+from stillhouse.searching import OPTIMIZE, check_frame, resolve_search, search_stages
 from stillhouse.stages import Stage
 
 
@@ -56,6 +59,8 @@ class ZeroShotRecipe(LearningRecipe):
     """Which rationales students learn, of those that the teacher wrote."""
     mix: Mix | None = None
     """Several prompts, each for some of the rows; that of `ask` for all of them if absent."""
+    optimize: Optimize | None = None
+    """The search for the instruction in the prompt of `ask`; it is as it stands if absent."""
 
     @property
     def teacher(self) -> str:
@@ -110,6 +115,8 @@ class ZeroShotRecipe(LearningRecipe):
         """Input files that the recipe names, by the dotted key that names them."""
         mixed = self.mix.prompts if self.mix else {}
         named = {f"mix.prompts.{name}": as_prompt(prompt) for name, prompt in mixed.items()}
+        if self.optimize is not None:
+            named["optimize.meta_prompt"] = as_prompt(self.optimize.meta_prompt)
         return {**prompt_files(named), **super().files()}
 
     @model_validator(mode="after")
@@ -118,6 +125,27 @@ class ZeroShotRecipe(LearningRecipe):
             raise ValueError("ask has several teachers: zero_shot asks one, in several ways by mix")
         if self.compare is not None:
             raise ValueError("compare is not for zero_shot: a prompt of frontier can be compared")
+        return self
+
+    @model_validator(mode="after")
+    def _search_can_be_done(self) -> Self:
+        search = self.optimize
+        if search is None:
+            return self
+        if search.optimizer not in self.teachers:
+            known = ", ".join(self.teachers)
+            raise ValueError(
+                f"optimize.optimizer is '{search.optimizer}', but teachers has: {known}"
+            )
+        asked = (search.optimizer, self.teacher)
+        recorded = [name for name in asked if isinstance(self.teachers[name], RecordedTeacher)]
+        if recorded:
+            raise ValueError(
+                f"optimize asks what nobody has recorded of '{recorded[0]}': take a teacher that "
+                "runs"
+            )
+        if self.task.gold is None:
+            raise ValueError("optimize scores by right answers: name their field in task.gold")
         return self
 
     @model_validator(mode="after")
@@ -151,7 +179,10 @@ class ZeroShotRecipe(LearningRecipe):
         if self.mix is not None:
             mixed = written(dict(self.mix.prompts), "mix.prompts.{}")
             changed["mix"] = self.mix.model_copy(update={"prompts": mixed})
+        if self.optimize is not None:
+            changed["optimize"] = resolve_search(self.optimize, folder, place)
         recipe = self.model_copy(update=changed)
+        check_frame(recipe.optimize, as_prompt(asked[self.teacher]), place)
         recipe._check_rationales(place)
         return recipe
 
@@ -203,11 +234,21 @@ class ZeroShotLayout(PartLayout):
         if part.curate is not None:
             layout.append(self.curate(part.curate))
             rows = "curate"
+        found = None
+        if recipe.optimize is not None:
+            found = Decided(OPTIMIZE, prompt=True)
+            asks = self._asks(recipe.ask[recipe.teacher].prompt)
+            layout += search_stages(self, recipe.optimize, recipe.teacher, asks, rows)
         for name, prompt in recipe.used_prompts.items():
-            drawn = self._draw(name, rows)
-            layout += [drawn, ask_stage(_asking(name), recipe, self._asks(prompt), drawn.name)]
+            drawn, asks = self._draw(name, rows), self._asks(prompt)
+            decided = found if name == AS_ASKED else None
+            layout += [
+                drawn,
+                ask_stage(_asking(name), recipe, asks, drawn.name, decided=decided),
+            ]
         if part.evaluation is not None and part.evaluation.teachers:
-            asked = ask_stage("ask-evaluation", recipe, self.asks("elaborate"), "evaluation")
+            asks = self.asks("elaborate")
+            asked = ask_stage("ask-evaluation", recipe, asks, "evaluation", decided=found)
             layout += [asked, self.judge_teachers("predict-teachers", asked.name)]
         layout.append(self._explain(rows))
         for name, student in recipe.students.items():
