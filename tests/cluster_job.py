@@ -84,7 +84,7 @@ def rows(folder: Path, number: int) -> None:
 @contextmanager
 def short_folder() -> Iterator[Path]:
     """A folder with a short path: Ray's sockets do not take a long one."""
-    folder = Path(tempfile.mkdtemp(prefix="k", dir="/tmp"))
+    folder = Path(tempfile.mkdtemp(prefix="k"))
     try:
         yield folder
     finally:
