@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -26,7 +26,7 @@ from cluster.naming import object_name, recipe_labels
 from cluster.objects import Metadata, Object
 from cluster.pods import IMAGES, RECIPE_FOLDER, RUNS_FOLDER, SERVE_PORT, entrypoint, submitter_pod
 from cluster.ray_cluster import ray_cluster_spec
-from cluster.sizes import Group, cluster_of, groups_of_job, groups_of_service
+from cluster.sizes import cluster_of, groups_of_job, groups_of_service
 from core.errors import UseError
 from core.placement import Use
 from core.recipe import LoadedRecipe, Recipe, TrainingRecipe
@@ -37,7 +37,14 @@ Kind = Literal["job", "sweep", "refresh", "service", "cluster"]
 """What is made of a recipe: a run, a sweep, runs at set times, a served student, or a cluster that
 several jobs share."""
 
-KINDS: tuple[Kind, ...] = ("job", "sweep", "refresh", "service", "cluster")
+OBJECTS: dict[Kind, tuple[str, str]] = {
+    "job": ("RayJob", ""),
+    "sweep": ("RayJob", "-sweep"),
+    "refresh": ("RayCronJob", "-refresh"),
+    "service": ("RayService", "-serve"),
+    "cluster": ("RayCluster", "-shared"),
+}
+"""KubeRay's kind of each of ours, and what its name ends with."""
 
 SUBMIT_TRIES = 2
 """Times that a job's submitter is started again: a head that has just come up may refuse it."""
@@ -56,8 +63,6 @@ class Workload:
     """One of KubeRay's objects, with what it needs."""
 
     object: RayJob | RayCronJob | RayService | RayCluster
-    groups: Sequence[Group]
-    """Of its Ray cluster's workers."""
     packed: Bundle | None
     """The recipe that it mounts."""
 
@@ -126,10 +131,9 @@ def _job(loaded: LoadedRecipe, kind: Kind, until: str | None, *, update: bool) -
             recipe, cluster, groups, packed, outlives_head=False, images=_images(recipe)
         ),
     )
-    suffix = {"job": "", "sweep": "-sweep", "refresh": "-refresh"}[kind]
-    metadata = _metadata(loaded, suffix, queued=kind != "refresh")
+    metadata = _metadata(loaded, kind)
     if kind != "refresh":
-        return Workload(RayJob(metadata=metadata, spec=spec), groups, packed)
+        return Workload(RayJob(metadata=metadata, spec=spec), packed)
     refresh = cluster.refresh
     if refresh is None:
         raise UseError(
@@ -140,7 +144,7 @@ def _job(loaded: LoadedRecipe, kind: Kind, until: str | None, *, update: bool) -
     timed = RayCronJobSpec(
         schedule=refresh.schedule, time_zone=refresh.time_zone, job_template=spec
     )
-    return Workload(RayCronJob(metadata=metadata, spec=timed), groups, packed)
+    return Workload(RayCronJob(metadata=metadata, spec=timed), packed)
 
 
 def _ending(cluster: Cluster) -> dict[str, Any]:
@@ -199,7 +203,7 @@ def _service(loaded: LoadedRecipe, student_folder: str) -> Workload:
             images=dict.fromkeys(IMAGES, _serving_image([recipe.students[served_student(loaded)]])),
         ),
     )
-    return Workload(RayService(metadata=_metadata(loaded, "-serve"), spec=spec), groups, None)
+    return Workload(RayService(metadata=_metadata(loaded, "service"), spec=spec), None)
 
 
 def _images(recipe: Recipe) -> dict[Use, Role]:
@@ -274,7 +278,7 @@ def _shared_cluster(loaded: LoadedRecipe) -> Workload:
     spec = ray_cluster_spec(
         recipe, cluster, groups, packed, outlives_head=True, images=_images(recipe)
     )
-    return Workload(RayCluster(metadata=_metadata(loaded, "-shared"), spec=spec), groups, packed)
+    return Workload(RayCluster(metadata=_metadata(loaded, "cluster"), spec=spec), packed)
 
 
 def _trials(loaded: LoadedRecipe) -> int:
@@ -285,11 +289,12 @@ def _trials(loaded: LoadedRecipe) -> int:
     return min(recipe.sweep.max_concurrent or recipe.sweep.trials, recipe.sweep.trials)
 
 
-def _metadata(loaded: LoadedRecipe, suffix: str, *, queued: bool = True) -> Metadata:
+def _metadata(loaded: LoadedRecipe, kind: Kind) -> Metadata:
     cluster = cluster_of(loaded)
-    queue = cluster.queue if queued else None
+    # Of a schedule, the jobs that it makes would have to wait, and it gives them no labels.
+    queue = None if kind == "refresh" else cluster.queue
     return Metadata(
-        name=object_name(loaded.recipe.name, suffix),
+        name=object_name(loaded.recipe.name, OBJECTS[kind][1]),
         namespace=cluster.namespace,
         labels={**recipe_labels(loaded.recipe.name), **({QUEUE: queue} if queue else {})},
         # The pods come and go while Kueue watches.

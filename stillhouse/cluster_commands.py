@@ -89,8 +89,9 @@ def render(
     for name, text in kustomization(loaded, works).items():
         (to / name).parent.mkdir(parents=True, exist_ok=True)
         (to / name).write_text(text, encoding="utf-8")
-    for name in works:
+    for name, work in works.items():
         typer.echo(f"kubectl apply --server-side -k {to / name}")
+        _tell_uploads(work)
 
 
 @app.command()
@@ -191,10 +192,10 @@ def _job(
 
 
 def _known(kind: str) -> Kind:
-    from cluster.workloads import KINDS
+    from cluster.workloads import OBJECTS
 
-    if kind not in KINDS:
-        raise typer.BadParameter(f"The kinds are: {', '.join(KINDS)}.")
+    if kind not in OBJECTS:
+        raise typer.BadParameter(f"The kinds are: {', '.join(OBJECTS)}.")
     return kind
 
 

@@ -12,22 +12,13 @@ from cluster.naming import COMPONENT, object_name, recipe_labels
 from cluster.pods import driver_secrets, server_secrets
 from cluster.rendering import foundation
 from cluster.sizes import cluster_of
-from cluster.workloads import Kind, Workload
+from cluster.workloads import OBJECTS, Kind, Workload
 from core.errors import UseError
 from core.recipe import LoadedRecipe
 from core.recipe_cluster import Cluster
 
 ENDED = ("Complete", "Failed", "ValidationFailed")
 """States of a RayJob that it does not leave."""
-
-OBJECTS: dict[Kind, tuple[str, str]] = {
-    "job": ("RayJob", ""),
-    "sweep": ("RayJob", "-sweep"),
-    "refresh": ("RayCronJob", "-refresh"),
-    "service": ("RayService", "-serve"),
-    "cluster": ("RayCluster", "-shared"),
-}
-"""KubeRay's kind of each of ours, and what its name ends with."""
 
 
 @dataclass(frozen=True)
