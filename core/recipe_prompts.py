@@ -75,6 +75,9 @@ class Prompt(Section):
     answer: Answer | None = None
     """How the answer is found in what is written; as the task says if absent. What it says comes
     before what the task says."""
+    json_schema: dict[str, Any] | None = None
+    """What is written is held to this schema by structured decoding; recorded answers are as they
+    are, and so is what a student writes in transformers."""
     source: str = ""
     """Of a prompt that was taken from a template: its name. A run writes it."""
 
@@ -84,7 +87,7 @@ class Prompt(Section):
         if len(given) != 1:
             raise ValueError("give one of library, file and user")
         if self.user is None:
-            own = [name for name in ("system", "answer") if getattr(self, name)]
+            own = [name for name in ("system", "answer", "json_schema") if getattr(self, name)]
             if own:
                 raise ValueError(f"{own[0]} belongs to the template: write it there, or give user")
         return self

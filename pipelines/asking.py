@@ -10,7 +10,7 @@ from typing import Any
 
 from core.identity import content_id
 from core.models import teacher_revision
-from core.recipe_teachers import Teacher
+from core.recipe_teachers import RecordedTeacher, Teacher
 from core.rows import ANSWERED
 from core.run import StageFolder
 from core.stage import StageContext, StageResult
@@ -122,6 +122,7 @@ def ask(context: StageContext) -> StageResult:
     """Stage: every teacher's answers to every input row.
 
     Settings: `ask`, by teacher: `prompt`, its text, or `user` and `system`; `seeded`; `sampling`;
+    `json_schema`, of the prompt, where it has one;
     `samples`, by teacher; `turns`, the field of conversations or None. What is chosen for a
     teacher's prompt and sampling stands in the stage `chosen` instead.
     Inputs: `inputs`, input rows; `chosen`, where something is.
@@ -133,8 +134,11 @@ def ask(context: StageContext) -> StageResult:
     for name in sorted(context.settings["ask"], key=lambda n: isinstance(teachers[n], Teacher)):
         engine = context.engine(name)
         settings = {**chosen.get(name, {}), **context.settings["ask"][name]}
-        sampling = Sampling(**{**settings["sampling"], "stop": tuple(settings["sampling"]["stop"])})
-        prompt = settings["prompt"]
+        said = {**settings["sampling"], "stop": tuple(settings["sampling"]["stop"])}
+        schema = settings.get("json_schema")
+        if schema is not None and not isinstance(teachers[name], RecordedTeacher):
+            said["json_schema"] = schema
+        sampling, prompt = Sampling(**said), settings["prompt"]
         texts = {"user": prompt, "system": ""} if isinstance(prompt, str) else prompt
         parts = {
             "prompt": prompt,

@@ -29,7 +29,8 @@ from pipelines.row_work import Rejection, Row
 from pipelines.shards import Lane, run_shards
 
 Prompts = dict[str, dict[str, Any]]
-"""By name: `user` and `system` of a prompt, and its `answer` as a dictionary, or None."""
+"""By name: `user` and `system` of a prompt, its `answer` as a dictionary, or None, and its
+`json_schema`, where it has one."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ class _Judge:
         sampling = self.sampling
         if asked.system:
             sampling = replace(sampling, system=asked.system)
+        if prompt.get("json_schema"):
+            sampling = replace(sampling, json_schema=prompt["json_schema"])
         answer = await self.engine.complete(asked.turns[0], sampling)
         if answer.finish == "error":
             return Rejection(answer.reason, answer.error, row)
@@ -169,7 +172,7 @@ def _planned(
     """Every subject by every prompt; an id says all that decides what the judge says of it."""
     begins = {
         name: content_id(
-            {key: prompt[key] for key in ("user", "system")},
+            {key: value for key, value in prompt.items() if key != "answer"},
             teacher_revision(settings["judge"], context.recipe),
             settings["judge"],
             sampling.parts(),

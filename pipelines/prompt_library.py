@@ -9,8 +9,8 @@ A template is a Jinja file. What stands before its text, between two lines of th
     ---
     Question: {{ question }}
 
-`system` and `answer` are those of `core.recipe_prompts.Prompt`. A file without such a head is the
-text alone. The library's are in `pipelines/prompts/`, a folder for each kind of task.
+`system`, `answer` and `json_schema` are those of `core.recipe_prompts.Prompt`. A file without such
+a head is the text alone. The library's are in `pipelines/prompts/`, a folder for each kind of task.
 Their wording is ours: the appendix of 2410.18588, which has the paper's, is not in what we have.
 """
 
@@ -19,6 +19,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import yaml
 from jinja2 import meta
@@ -45,6 +46,8 @@ class Head(Section):
     """Jinja text that stands before the conversation."""
     answer: Answer | None = None
     """How the answer is found in what is written."""
+    json_schema: dict[str, Any] | None = None
+    """What is written is held to this schema by structured decoding."""
 
 
 def template_names() -> list[str]:
@@ -122,6 +125,7 @@ def parse_template(text: str, name: str) -> tuple[Head, Prompt]:
         user=body,
         system=head.system,
         answer=head.answer,
+        json_schema=head.json_schema,
         source=name,
     )
 

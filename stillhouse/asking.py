@@ -218,7 +218,7 @@ def ask_stage(
     samples = {teacher: ask.samples for teacher, ask in asks.items()}
     left: set[str] = set()
     if decided is not None:
-        left = {"sampling", "prompt"} if decided.prompt else {"sampling"}
+        left = {"sampling", "prompt", "json_schema"} if decided.prompt else {"sampling"}
     settings = {
         teacher: {key: value for key, value in _asked(ask).items() if key not in left}
         for teacher, ask in asks.items()
@@ -240,7 +240,10 @@ def ask_stage(
 def _asked(ask: Ask) -> dict[str, Any]:
     """What decides an answer; how it is read afterwards does not."""
     settings = ask.model_dump(exclude={"samples", "prompt"})
-    return {"prompt": asked_texts(ask.prompt), **settings}
+    schema = as_prompt(ask.prompt).json_schema
+    # Only where there is one: what is asked without is the same work as ever.
+    held = {"json_schema": schema} if schema else {}
+    return {"prompt": asked_texts(ask.prompt), **settings, **held}
 
 
 def asked_texts(prompt: str | Prompt) -> Any:

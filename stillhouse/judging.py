@@ -110,7 +110,8 @@ def judge_files(name: str, judge: Judge) -> dict[str, Prompt]:
 def _texts(prompt: AnyPrompt) -> dict[str, Any]:
     whole = as_prompt(prompt)
     answer = whole.answer and whole.answer.model_dump()
-    return {"user": whole.text, "system": whole.system, "answer": answer}
+    texts = {"user": whole.text, "system": whole.system, "answer": answer}
+    return texts | ({"json_schema": whole.json_schema} if whole.json_schema else {})
 
 
 def judge_stage(

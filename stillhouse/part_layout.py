@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,13 +37,22 @@ class PartLayout:
 
     def asks(self, way: Way) -> dict[str, Ask]:
         """By teacher: what it is asked."""
-        plain = self.part.task.plain
+        plain, prompts = self.part.task.plain, self.part.prompts
+        if way == "elaborate":
+            return {n: a.model_copy(update={"prompt": prompts[n]}) for n, a in self._asked()}
+        # A schema is the form of the elaborate prompt's answers.
         return {
             name: ask.model_copy(
-                update={"prompt": plain if way == "plain" else self.part.prompts[name]}
+                update={
+                    "prompt": plain,
+                    "sampling": ask.sampling.model_copy(update={"json_schema": None}),
+                }
             )
-            for name, ask in self.recipe.ask.items()
+            for name, ask in self._asked()
         }
+
+    def _asked(self) -> Iterable[tuple[str, Ask]]:
+        return self.recipe.ask.items()
 
     def answers(self, way: Way) -> dict[str, Any]:
         """By teacher: how its answers are read."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from core.recipe_prompts import as_prompt
 from core.recipe_selection import AS_ASKED, SamplingChange
 from stillhouse.asking import Ask, Decided, ask_stage, asked_texts, read_file
 from stillhouse.judging import RATE_ANSWERS, judge_stage
@@ -132,4 +133,8 @@ class Selection(DistillingLayout):
         """What is chosen with a candidate."""
         if what == "sampling":
             return {"sampling": ask.sampling.model_dump()}
-        return {"prompt": asked_texts(ask.prompt), "answer": self.answer(ask.prompt)}
+        return {
+            "prompt": asked_texts(ask.prompt),
+            "answer": self.answer(ask.prompt),
+            "json_schema": as_prompt(ask.prompt).json_schema,
+        }

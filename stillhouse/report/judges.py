@@ -70,6 +70,11 @@ class JudgeTable:
     """What it wrote that is no rating and no verdict."""
     preferred: list[Preferred] = field(default_factory=list)
 
+    @property
+    def prompts(self) -> list[str]:
+        """Names of the judge's prompts by which anything was rated."""
+        return list(dict.fromkeys(name for one in self.rated for name in one.by_prompt))
+
 
 @dataclass(frozen=True)
 class Complexity:

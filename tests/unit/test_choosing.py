@@ -170,6 +170,24 @@ def test_what_comes_after_a_choice_is_named_only_when_it_is_made(sums):
     assert state["stages"] == after
 
 
+def test_a_prompts_schema_goes_with_it_and_not_with_the_plain_prompt(sums, server):
+    def by_schema(number, body):
+        one = int(re.search(r"What is (\d+)", str(body["messages"]))[1])
+        held = "response_format" in body
+        return said(json.dumps({"explanation": "So.", "answer": one + 1}) if held else str(one + 1))
+
+    server.behave = by_schema
+    more = ("--set", "select=null", "--set", "ask.big.prompt={library: chain_of_thought_json}")
+    sums("extract-text", *more)
+    assert all("response_format" in arrival.body for arrival in server.arrivals)
+    before = len(server.arrivals)
+    sums("extract-text-plain", *more)
+    assert not any("response_format" in arrival.body for arrival in server.arrivals[before:])
+    for stage in ("extract-text", "extract-text-plain"):
+        answers = [row["answer"] for row in stage_of(sums.folder, stage).read().to_pylist()]
+        assert answers == [str(n + 1) for n in range(50)]
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [

@@ -65,6 +65,12 @@ SAID = {
     "nli/counterexample": ("Both exist.\nANSWER: neutral", "neutral"),
     "multiple_choice/vanilla": ("The correct answer is (b) dam.", "dam"),
     "multiple_choice/chain_of_thought": ("A is dry.\n**Answer: B**", "dam"),
+    "math/chain_of_thought_json": ('{"explanation": "6 * 7", "answer": -42.0}', "-42"),
+    "nli/chain_of_thought_json": (
+        '{"explanation": "It \\"is\\".", "answer": "neutral"}',
+        "neutral",
+    ),
+    "multiple_choice/chain_of_thought_json": ('{"explanation": "A?", "answer": "b"}', "dam"),
     "multiple_choice/elimination": ("Answer: A? No.\nAnswer: dam", "dam"),
 }
 
