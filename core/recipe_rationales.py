@@ -63,6 +63,20 @@ class Rationales(Section):
         return self
 
 
+class FewShot(Section):
+    """A prompt with examples beside the one of `ask`: what the examples cost, and what they give.
+
+    Nothing is learnt from its answers.
+    """
+
+    prompt: Annotated[str, Field(min_length=1)] | Prompt
+    """Jinja text or a template, which has the examples as `examples`."""
+    examples: str
+    """JSONL file beside the recipe: objects with whatever fields the prompt uses."""
+    rows: int = Field(default=50, ge=1)
+    """Rows that both prompts are compared on, drawn among those that `ask` is asked about."""
+
+
 class Mix(Section):
     """Several prompts to one teacher, each for some of the rows (2403.15886).
 

@@ -207,6 +207,23 @@ PROMPT_QUERY = pa.schema(
 )
 """Questions of a search for a prompt: proposals, and what they are scored by."""
 
+PROMPT_MEASURE = pa.schema(
+    [
+        _required("prompt", pa.string()),
+        _required("rows", pa.int32()),  # that prompts are compared on
+        _required("answers", pa.int32()),  # to them
+        _required("labelled", pa.int32()),  # answers in which a label was found
+        _required("judged", pa.int32()),  # answers to rows with a right one
+        _required("right", pa.int32()),  # labels that are the right one
+        _required("explained", pa.int32()),  # answers with label and rationale
+        pa.field("mean_words", pa.float32()),  # of a rationale; null where there are none
+        pa.field("tokens_in", pa.int64()),  # of all these answers; null where nobody has counted
+        pa.field("tokens_cached", pa.int64()),
+        pa.field("tokens_out", pa.int64()),
+    ]
+)
+"""What prompts to one teacher cost and give."""
+
 RATED = pa.schema(
     [
         _required("id", pa.string()),  # hash of all that the judge was asked, and how

@@ -6,6 +6,7 @@ is drawn at every higher one, too.
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -14,6 +15,7 @@ import pyarrow as pa
 
 from core.rows import INPUT
 from core.stage import Progress, StageContext, StageResult
+from pipelines.questions import each
 from pipelines.row_work import rejected_table
 
 
@@ -58,6 +60,22 @@ def _dealt(shares: Mapping[str, float], number: float) -> str:
         if number < end:
             return prompt
     return prompt  # where rounding left the end a little below 1
+
+
+def draw_some(context: StageContext) -> StageResult:
+    """Stage: so many rows, drawn by their ids.
+
+    Settings: `rows`; `seed`.
+    Inputs: `inputs`, input rows.
+    """
+    seed, wanted = context.settings["seed"], context.settings["rows"]
+    found = {row["id"]: row for row in each(context.inputs["inputs"])}
+    numbers = {row_id: blake2b(f"{seed}.some.{row_id}".encode()).digest() for row_id in found}
+    drawn = set(heapq.nsmallest(wanted, numbers, key=numbers.__getitem__))
+    rows = [row for row_id, row in found.items() if row_id in drawn]
+    rejected = rejected_table(context.stage.stage, [])
+    context.stage.commit_shard("rows", pa.Table.from_pylist(rows, schema=INPUT), rejected)
+    return StageResult(["rows"], len(rows))
 
 
 def draw(context: StageContext) -> StageResult:

@@ -94,8 +94,7 @@ def _export(student: Any, names: list[str], file: Path) -> None:
     import torch
 
     example = {name: torch.ones(EXAMPLE, dtype=torch.int64) for name in names}
-    # Any number, within what the model itself takes; an error where it takes one alone.
-    sizes = dict.fromkeys((0, 1), torch.export.Dim.DYNAMIC)
+    sizes = {0: torch.export.Dim("sequences"), 1: torch.export.Dim("tokens")}
     # It tells of its steps on the terminal.
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         torch.onnx.export(
@@ -104,7 +103,7 @@ def _export(student: Any, names: list[str], file: Path) -> None:
             f=str(file),
             dynamo=True,
             input_names=names,
-            dynamic_shapes=dict.fromkeys(names, sizes),
+            dynamic_shapes={"inputs": dict.fromkeys(names, sizes)},
             external_data=False,
             verbose=False,
         )

@@ -6,7 +6,7 @@ from typing import Any
 
 from core.ledger import total
 from core.recipe import TrainingRecipe
-from stillhouse.distilling import DistillingRecipe
+from stillhouse.distilling import LearningRecipe
 from stillhouse.gather_cascade import told_cascade
 from stillhouse.gather_serving import economics, servings
 from stillhouse.part_layout import PREDICT_STUDENT, PREDICT_TEACHERS
@@ -84,7 +84,7 @@ def judged(reader: RunReader) -> list[Judged]:
     that (`stillhouse.gather_arms`).
     """
     recipe = reader.loaded.recipe
-    if not isinstance(recipe, DistillingRecipe):
+    if not isinstance(recipe, LearningRecipe):
         return []
     parts = recipe.parts()
     if len(parts) > 1 or parts[0].task.measure != "accuracy":

@@ -25,6 +25,8 @@ from stillhouse.asking import ASK, AskingRecipe
 from stillhouse.gather_ablation import ablations_of
 from stillhouse.gather_arms import arm_tables
 from stillhouse.gather_judges import complexities, judge_tables
+from stillhouse.gather_prompt_measures import measured_prompts
+from stillhouse.gather_prompt_search import search_of
 from stillhouse.gather_ratings import people
 from stillhouse.gather_selection import choices
 from stillhouse.gather_side_by_side import side_by_side
@@ -207,6 +209,8 @@ def gather_teacher_data(run: Run) -> TeacherDataReport:
         judged=judged(reader),
         arms=tables,
         choices=choices(reader),
+        prompts=measured_prompts(reader),
+        prompt_search=search_of(reader),
         judges=judge_tables(reader),
         harness=read_evaluated(run),
         people=people(reader),

@@ -15,8 +15,9 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
+from jinja2 import meta
 from pydantic import model_validator
 
 from core.errors import UseError
@@ -24,11 +25,12 @@ from core.recipe import LoadedRecipe
 from core.recipe_answers import AnswerTask
 from core.recipe_optimize import Optimize
 from core.recipe_prompts import Prompt, as_prompt
-from core.recipe_rationales import Mix, Rationales, Words
+from core.recipe_rationales import FewShot, Mix, Rationales, Words
 from core.recipe_selection import AS_ASKED
 from core.recipe_teachers import RecordedTeacher
 from pipelines.drawing import Draw
 from pipelines.explaining import ANSWERS
+from pipelines.prompt_files import parse_prompt
 from stillhouse.asking import Ask, Decided, Inputs, ask_stage, prompt_files, read_file
 from stillhouse.distilling import (
     CurateQuestions,
@@ -39,8 +41,15 @@ from stillhouse.distilling import (
     resolve_task,
 )
 from stillhouse.part_layout import PartLayout
+from stillhouse.prompt_examples import read_examples
 from stillhouse.searching import OPTIMIZE, check_frame, resolve_search, search_stages
 from stillhouse.stages import Stage
+
+FEW_SHOT = "few-shot"
+"""What the prompt with examples is called."""
+
+MEASURE = "measure-prompts"
+"""The stage that compares it with the others."""
 
 
 class ZeroShotRecipe(LearningRecipe):
@@ -61,6 +70,8 @@ class ZeroShotRecipe(LearningRecipe):
     """Several prompts, each for some of the rows; that of `ask` for all of them if absent."""
     optimize: Optimize | None = None
     """The search for the instruction in the prompt of `ask`; it is as it stands if absent."""
+    few_shot: FewShot | None = None
+    """A prompt with examples to compare with that of `ask`; nothing is compared if absent."""
 
     @property
     def teacher(self) -> str:
@@ -117,7 +128,11 @@ class ZeroShotRecipe(LearningRecipe):
         named = {f"mix.prompts.{name}": as_prompt(prompt) for name, prompt in mixed.items()}
         if self.optimize is not None:
             named["optimize.meta_prompt"] = as_prompt(self.optimize.meta_prompt)
-        return {**prompt_files(named), **super().files()}
+        examples = {}
+        if self.few_shot is not None:
+            named["few_shot.prompt"] = as_prompt(self.few_shot.prompt)
+            examples = {"few_shot.examples": self.few_shot.examples}
+        return {**examples, **prompt_files(named), **super().files()}
 
     @model_validator(mode="after")
     def _one_teacher_is_asked(self) -> Self:
@@ -146,6 +161,20 @@ class ZeroShotRecipe(LearningRecipe):
             )
         if self.task.gold is None:
             raise ValueError("optimize scores by right answers: name their field in task.gold")
+        return self
+
+    @model_validator(mode="after")
+    def _prompts_can_be_compared(self) -> Self:
+        if self.few_shot is None:
+            return self
+        recorded = isinstance(self.teachers[self.teacher], RecordedTeacher)
+        if recorded or AS_ASKED not in self.used_prompts:
+            raise ValueError(
+                "few_shot is compared with the prompt of ask: a teacher that runs must be asked by "
+                "both, and recorded answers, or a prompt that no row is dealt to, are not"
+            )
+        if self.mix is not None and FEW_SHOT in self.mix.prompts:
+            raise ValueError(f"mix.prompts has '{FEW_SHOT}', which is that of few_shot")
         return self
 
     @model_validator(mode="after")
@@ -181,6 +210,11 @@ class ZeroShotRecipe(LearningRecipe):
             changed["mix"] = self.mix.model_copy(update={"prompts": mixed})
         if self.optimize is not None:
             changed["optimize"] = resolve_search(self.optimize, folder, place)
+        if self.few_shot is not None:
+            (prompt,) = written({"few_shot": self.few_shot.prompt}, "{}.prompt").values()
+            file = folder / self.few_shot.examples
+            shown = _with_values(prompt, examples=read_examples(file))
+            changed["few_shot"] = self.few_shot.model_copy(update={"prompt": shown})
         recipe = self.model_copy(update=changed)
         check_frame(recipe.optimize, as_prompt(asked[self.teacher]), place)
         recipe._check_rationales(place)
@@ -207,12 +241,23 @@ class ZeroShotRecipe(LearningRecipe):
 
 def _worded(prompt: str | Prompt, words: Words | None) -> str | Prompt:
     """A prompt that knows how many words are wanted, as far as it asks for that."""
-    if words is None:
-        return prompt
-    said = f"{{% set words = {json.dumps(words.model_dump())} %}}"
+    return prompt if words is None else _with_values(prompt, words=words.model_dump())
+
+
+def _with_values(prompt: str | Prompt, **values: Any) -> str | Prompt:
+    """A prompt that sets values by itself, in those of its texts that use them.
+
+    A run keeps it so, and what it was asked does not change with the file that they came from.
+    """
 
     def whole(text: str) -> str:
-        return said + text if "words." in text and not text.startswith(said) else text
+        used = meta.find_undeclared_variables(parse_prompt(text))
+        said = (
+            f"{{% set {name} = {json.dumps(value, ensure_ascii=False)} %}}"
+            for name, value in values.items()
+            if name in used
+        )
+        return "".join(said) + text
 
     if isinstance(prompt, str):
         return whole(prompt)
@@ -250,6 +295,8 @@ class ZeroShotLayout(PartLayout):
             asks = self.asks("elaborate")
             asked = ask_stage("ask-evaluation", recipe, asks, "evaluation", decided=found)
             layout += [asked, self.judge_teachers("predict-teachers", asked.name)]
+        if recipe.few_shot is not None:
+            layout += self._compare_prompts(recipe.few_shot, rows)
         layout.append(self._explain(rows))
         for name, student in recipe.students.items():
             layout.append(self.train(name, student, "explain"))
@@ -266,6 +313,36 @@ class ZeroShotLayout(PartLayout):
             settings={"draw": asdict(self.recipe.draw), "prompt": prompt},
             inputs={"inputs": rows},
         )
+
+    def _compare_prompts(self, few_shot: FewShot, rows: str) -> list[Stage]:
+        """The stages that ask the prompt with examples, and measure it beside the others."""
+        recipe = self.recipe
+        prompts = {**recipe.used_prompts, FEW_SHOT: few_shot.prompt}
+        drawn, asked = f"draw-{FEW_SHOT}", _asking(FEW_SHOT)
+        return [
+            Stage(
+                name=drawn,
+                run="pipelines.drawing:draw_some",
+                ray=False,
+                settings={"rows": few_shot.rows, "seed": recipe.draw.seed},
+                inputs={"inputs": "draw"},
+            ),
+            ask_stage(asked, recipe, self._asks(few_shot.prompt), drawn),
+            Stage(
+                name=MEASURE,
+                run="pipelines.prompt_measures:measure",
+                ray=False,
+                settings={
+                    "task": self.read_by(),
+                    "answers": {name: self.answer(prompt) for name, prompt in prompts.items()},
+                },
+                inputs={
+                    "inputs": rows,
+                    "rows": drawn,
+                    **{f"{ANSWERS}{name}": _asking(name) for name in prompts},
+                },
+            ),
+        ]
 
     def _asks(self, prompt: str | Prompt) -> dict[str, Ask]:
         teacher = self.recipe.teacher

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from stillhouse.report.data import Paired, Score
 from stillhouse.report.intervals import Interval, paired_difference
 
+MOST_SHOWN = 20
+"""Instructions that the page lists."""
+
 
 @dataclass(frozen=True)
 class Instruction:
@@ -58,6 +61,11 @@ class PromptSearch:
     """The winner as the student, and the best of those to begin with as the teacher."""
     queries: dict[str, int]
     """Answers that were paid for, by use."""
+
+    @property
+    def best(self) -> list[Instruction]:
+        """The instructions with the best scores, best first; of equals the earlier."""
+        return sorted(self.instructions, key=lambda one: -one.scoring)[:MOST_SHOWN]
 
     @property
     def proposed(self) -> int:

@@ -24,6 +24,7 @@ from stillhouse.report.ablation import (
 from stillhouse.report.arms import MEASURES, in_words
 from stillhouse.report.data import Ablations, RejectedRow, Samples, Sweep
 from stillhouse.report.harness import score_in_words as score_told
+from stillhouse.report.prompt_measures import share_of
 from stillhouse.report.sweep import METRICS, STATES, score_in_words, short_keys, value_in_words
 from stillhouse.report.text import clean, shown, size
 
@@ -108,7 +109,11 @@ def environment(currency: str) -> Environment:
         word=lambda text: cut(text, WORDS),
     )
     made.globals.update(
-        inf=math.inf, not_yet=NOT_YET, plural=wording.plural, unknown=wording.UNKNOWN
+        share_of=share_of,
+        inf=math.inf,
+        not_yet=NOT_YET,
+        plural=wording.plural,
+        unknown=wording.UNKNOWN,
     )
     return made
 

@@ -24,6 +24,8 @@ from stillhouse.report.data import (
 from stillhouse.report.harness import Evaluated
 from stillhouse.report.intervals import Interval, paired_difference
 from stillhouse.report.judges import Complexity, JudgeTable
+from stillhouse.report.prompt_measures import MeasuredPrompt
+from stillhouse.report.prompt_search import PromptSearch
 from stillhouse.report.ratings import People
 from stillhouse.report.selection import Choice
 from stillhouse.report.side_by_side import SideBySide
@@ -308,6 +310,10 @@ class TeacherDataReport:
     """The tables of all arms, one for each measure."""
     choices: list[Choice] = field(default_factory=list)
     """How teachers are asked, one for each measure."""
+    prompts: list[MeasuredPrompt] = field(default_factory=list)
+    """Several to one teacher, that with examples last; none where none are compared."""
+    prompt_search: PromptSearch | None = None
+    """How the prompt of a teacher was searched for, where it was."""
     judges: list[JudgeTable] = field(default_factory=list)
     harness: list[Evaluated] = field(default_factory=list)
     """What lm-eval found, by student."""

@@ -55,6 +55,7 @@ def render_teacher_data(data: TeacherDataReport) -> str:
         },
         sweep_figures=sweep_figures(data.sweep),
         ablation_figure=ablation_figure(data.ablations),
+        search_figure=_search(data),
         compared=_compared(data),
         lengths=[
             (teacher.name, bars(teacher.lengths.histogram))
@@ -71,6 +72,15 @@ def render_teacher_data(data: TeacherDataReport) -> str:
         fate=fate,
         longest_answer=ANSWER,
     )
+
+
+def _search(data: TeacherDataReport) -> Any:
+    """The plot of the search for a prompt, where there was one."""
+    if data.prompt_search is None:
+        return None
+    from stillhouse.report.prompt_search_figures import score_by_round  # loads matplotlib
+
+    return score_by_round(data.prompt_search)
 
 
 def shows_arms(data: TeacherDataReport) -> bool:

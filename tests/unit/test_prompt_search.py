@@ -15,8 +15,10 @@ from pathlib import Path
 import pytest
 
 from core.errors import UseError
+from core.ledger import Ledger
 from core.recipe_file import load_recipe
 from core.rows import PROMPT_QUERY
+from core.run import Folder, Run
 from pipelines.instructions import Checks, key_of
 from stillhouse.methods import lay_out, recipe_model
 from stillhouse.stages import fingerprints
@@ -154,8 +156,14 @@ def test_a_search_finds_a_better_instruction_and_asks_nothing_twice(search):
     valid = sum(one["valid"] for one in facts["rounds"])
     assert valid + faults == 24
     assert f"{valid} of 24 proposals could be tried" in told
-    ledger = json.loads(json.dumps([str(p) for p in (search.folder / "run/ledger").glob("*")]))
-    assert ledger
+    entries = Ledger(Folder(str(search.folder / "run" / "ledger"))).entries()
+    assert sum(entry.requests for entry in entries) == len(rows), "every query is in the ledger"
+    report = json.loads((search.folder / "run" / "report.json").read_text())["prompt_search"]
+    assert report["queries"] == dict(uses)
+    assert report["held_out"]["total"] == report["held_out_first"]["total"] == 30
+    page = (search.folder / "run" / "report.html").read_text()
+    assert f"proposed 24 instructions in 6 rounds, of which {valid} could be tried" in page
+    assert f"<strong><bdi>{winner['text']}</bdi></strong>" in page
     again = search()
     assert "Everything was done already" in again
     assert len(search.server.arrivals) == len(rows)
@@ -258,8 +266,6 @@ async def slow(number, body):
 def test_a_run_asks_by_the_winner_and_another_winner_asks_anew(search):
     search("optimize.rounds=2")
     loaded = load_recipe(search.folder / "recipe.yaml", recipe_model, None, ["optimize.rounds=2"])
-    from core.run import Folder, Run
-
     run = Run(Folder(str(search.folder / "run")))
     layout = lay_out(loaded)
     before = fingerprints(layout[:4], loaded)
@@ -278,6 +284,42 @@ def test_a_run_asks_by_the_winner_and_another_winner_asks_anew(search):
     assert done.returncode == 0, done.stderr
     last = search.server.arrivals[-1].body["messages"][-1]["content"]
     assert last.startswith(f"{text}\nHeadline: Item")
+
+
+def test_a_prompt_with_examples_stands_beside_the_one_without(search):
+    """Of both the tokens as the endpoint counts them, on rows that both were asked about."""
+
+    def behave(number, body):
+        asked = body["messages"][-1]["content"]
+        right = DESKS[int(re.findall(r"Headline: Item (\d+)", asked)[-1]) % 3]
+        if "For example" in asked:
+            return said(right, tokens=(90, 2))
+        return said("I cannot tell." if number % 9 == 0 else f"{right} Why?", tokens=(20, 5))
+
+    search.server.behave = behave
+    write_lines(search.folder / "examples.jsonl", [{"headline": 'A "cup" %} {{', "desk": "sports"}])
+    few_shot = (
+        "few_shot={rows: 40, examples: examples.jsonl, prompt: '{% for one in examples %}"
+        "For example: {{ one.headline }}: {{ one.desk }}. {% endfor %}Headline: {{ question }}'}"
+    )
+    sets = ["optimize=null", "ask.big.prompt='Headline: {{ question }}'", few_shot]
+    arguments = [part for one in sets for part in ("--set", one)]
+    run = ("run", "recipe.yaml", "--run", "run", "--until", "measure-prompts")
+    done = command(search.folder, *run, *arguments)
+    assert done.returncode == 0, done.stderr
+    zero, few = stage_of(search.folder, "measure-prompts").read().to_pylist()
+    assert [one["prompt"] for one in (zero, few)] == ["as-asked", "few-shot"]
+    assert zero["rows"] == few["rows"] == zero["answers"] == few["answers"] == 40
+    assert (zero["tokens_in"], zero["tokens_out"]) == (800, 200)
+    assert (few["tokens_in"], few["tokens_out"]) == (3600, 80)
+    assert few["right"] == few["labelled"] == 40
+    assert zero["right"] == zero["labelled"] < 40
+    assert zero["judged"] == 40
+    shown = [arrival.body["messages"][-1]["content"] for arrival in search.server.arrivals]
+    begin = 'For example: A "cup" %} {{: sports. Headline: Item'
+    assert sum(text.startswith(begin) for text in shown) == 40
+    page = (search.folder / "run" / "report.html").read_text()
+    assert "as-asked takes 27.2% of the tokens of few-shot" in page
 
 
 @pytest.mark.parametrize(

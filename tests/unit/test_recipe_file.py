@@ -265,7 +265,12 @@ BROUGHT = {"cqa_palm.yaml": CQA_PALM, "explanation_rate.yaml": CQA_PALM}
 """Files that are not the project's: a script writes them beside the recipe."""
 
 
-@pytest.mark.parametrize("file", sorted(RECIPES.glob("*.yaml")), ids=lambda file: file.name)
+@pytest.mark.parametrize(
+    "file",
+    # A price book stands beside them.
+    [file for file in sorted(RECIPES.glob("*.yaml")) if "\nmethod:" in file.read_text()],
+    ids=lambda file: file.name,
+)
 def test_the_recipes_that_come_with_stillhouse_are_sound(file, tmp_path):
     shutil.copytree(RECIPES, tmp_path, dirs_exist_ok=True)
     for name in BROUGHT.get(file.name, []):
