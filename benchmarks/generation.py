@@ -1,6 +1,6 @@
 """How much of the bare engine's speed is left when rows go through Stillhouse.
 
-    python benchmarks/generation.py                     everything, some 25 minutes on two cores
+    python benchmarks/generation.py                     everything, some 35 minutes on two cores
     python benchmarks/generation.py --pairs 1           a look
     python benchmarks/generation.py --only two-replicas
 
@@ -53,9 +53,9 @@ ONE_BAR = 0.97
 TWO_BAR = 0.95
 SHARE_BAR = 0.45
 PROMPTS = 96
-TWO_PROMPTS = 288
-"""For two engines: at the end one may have a batch more to do than the other, which is to be little
-beside the rest."""
+TWO_PROMPTS = 720
+"""For two engines: the start of the workers, and a batch more that one engine may have to do at the
+end, are to be little beside the steady work."""
 PAIRS_WITHOUT_BAR = 3
 """At most, of what is printed without a bar."""
 

@@ -44,15 +44,17 @@ class InstantEngine:
     """A teacher that answers at once, in the process of whoever asks."""
 
     teacher = model = "instant"
-    everywhere = True
     rows_at_once = 4_000
     replicas = 1
 
     def __init__(self) -> None:
         from core.recipe_section import Device
+        from pipelines.beside_driver import actor_beside_driver
+        from pipelines.desk import Desk
 
         self.accounted: dict[str, float] = {}
         self.device = Device()
+        self.desk = actor_beside_driver(Desk).remote()
 
     async def complete(self, prompt: str, _: Any) -> Any:
         """The prompt in capitals."""

@@ -102,6 +102,12 @@ class Folder:
         # A name with a dot in front is a write that a kill cut short.
         return sorted(f.base_name for f in found if f.is_file and f.base_name[0] != ".")
 
+    def folders(self) -> list[str]:
+        """Names of the folders in this folder, sorted."""
+        system, path = self._open()
+        found = system.get_file_info(fs.FileSelector(path, allow_not_found=True))
+        return sorted(f.base_name for f in found if f.type == fs.FileType.Directory)
+
     def has(self, name: str) -> bool:
         """Whether a file of this name is committed."""
         system, path = self._open()
@@ -284,6 +290,19 @@ class StageFolder:
         elif self.rejected.has(f"{key}.parquet"):  # of an attempt that was killed right here
             self.rejected.delete(f"{key}.parquet")
         self.rows.write_table(f"{key}.parquet", rows)
+
+    def copy_shard(self, key: str, other: StageFolder) -> None:
+        """Commit a shard as another work of the stage has it."""
+        file = f"{key}.parquet"
+        if other.rejected.has(file):
+            self.rejected.write(file, other.rejected.read(file))
+        self.rows.write(file, other.rows.read(file))
+
+    def other_works(self) -> list[StageFolder]:
+        """The stage's other works: of this recipe before it changed, or of variants of it."""
+        parent, _, mine = self.folder.location.rstrip("/").rpartition("/")
+        works = Folder(parent)
+        return [StageFolder(self.stage, works.child(n)) for n in works.folders() if n != mine]
 
     def committed_shards(self) -> set[str]:
         """Keys of all shards that are there, also from earlier attempts."""

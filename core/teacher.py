@@ -151,8 +151,13 @@ class Engine(Protocol):
     accounted: dict[str, float]
     """Statistics that stand in the ledger already; what came since belongs to the next stage."""
 
-    everywhere: bool
-    """Whether workers all over the cluster ask it; otherwise the driver alone does."""
+    @property
+    def desk(self) -> Any:
+        """Where workers all over the cluster note how far they are: an actor.
+
+        None where the driver alone asks this teacher.
+        """
+        ...
 
     @property
     def rows_at_once(self) -> int:

@@ -152,5 +152,8 @@ def ask(context: StageContext) -> StageResult:
         work = AskTeacher(
             engine, **texts, sampling=sampling, seeded=settings["seeded"], turns=turns
         )
-        lanes.append(Lane(engine, plan, work))
+        # As the fingerprint of the stage has it, of this teacher alone.
+        engine_arguments = getattr(teachers[name], "engine", None)
+        maker = content_id(parts, turns, settings["seeded"], engine_arguments)
+        lanes.append(Lane(engine, plan, work, maker))
     return run_shards(context, lanes)

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from collections.abc import Mapping
+
+from core.teacher import Engine
 
 
 class Desk:
-    """Counts come in, and the word to stop: in this process, or as a small actor for workers."""
+    """Counts come in, and the word to stop goes out."""
 
     def __init__(self) -> None:
+        self.begin_stage()
+
+    def begin_stage(self) -> None:
+        """Forget the stage before."""
         self._answered: Counter[str] = Counter()
         self._stopped: set[str] = set()
 
@@ -28,15 +34,24 @@ class Desk:
 
 
 class StageDesk:
-    """The driver's side: its own desk, and an actor where workers are elsewhere."""
+    """The driver's side: a desk of its own, and those of engines that workers elsewhere ask.
 
-    def __init__(self, *, elsewhere: bool) -> None:
+    Such an engine lends its roster for it: it stands beside the driver anyway, and an actor more
+    for every stage would take seconds to start.
+    """
+
+    def __init__(self, engines: Mapping[str, Engine]) -> None:
+        """Open the desks.
+
+        Args:
+            engines: Of the stage's lanes, by lane.
+        """
         self.here = Desk()
-        self.actor: Any = None
-        if elsewhere:
-            from pipelines.beside_driver import actor_beside_driver
-
-            self.actor = actor_beside_driver(Desk).remote()
+        self.far = {
+            name: engine.desk for name, engine in engines.items() if engine.desk is not None
+        }
+        for desk in self.far.values():
+            desk.begin_stage.remote()
 
     async def note_here(self, lane: str, answered: int) -> bool:
         """`Desk.note` for a worker in this process."""
@@ -45,23 +60,18 @@ class StageDesk:
     def answered(self) -> dict[str, int]:
         """Rows answered so far, by lane."""
         found = self.here.answered()
-        if self.actor is not None:
+        if self.far:
             import ray
 
-            found |= ray.get(self.actor.answered.remote())
+            for there in ray.get([desk.answered.remote() for desk in self.far.values()]):
+                found |= there
         return found
 
     def stop(self, lane: str) -> None:
         """Let no further shard of a lane begin."""
-        self.here.stop(lane)
-        if self.actor is not None:
+        if lane in self.far:
             import ray
 
-            ray.get(self.actor.stop.remote(lane))
-
-    def close(self) -> None:
-        """Give the actor back."""
-        if self.actor is not None:
-            import ray
-
-            ray.kill(self.actor)
+            ray.get(self.far[lane].stop.remote(lane))
+        else:
+            self.here.stop(lane)

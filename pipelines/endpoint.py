@@ -133,7 +133,7 @@ class Endpoint:
         self.accounted: dict[str, float] = {}
         self.rows_at_once = settings.max_concurrency
         self.device: Device | None = None
-        self.everywhere = False
+        self.desk = None
         self._settings = settings
         self._backoff_seconds = backoff_seconds
         self._patience_seconds = patience_seconds

@@ -2,7 +2,7 @@
 
 One small actor owns them. It outlives the stages and the workers that use them, so that an
 engine's start-up is paid once for a run; every worker asks it twice a second which engines there
-are.
+are. Workers also note there how far they are (`pipelines.desk`).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 
 import ray
 
+from pipelines.desk import Desk
 from pipelines.engine_start import EngineStart, StartedEngine
 
 STATISTICS = ("startup", "useful", "idle", "requests", "tokens_in", "tokens_cached", "tokens_out")
@@ -69,6 +70,7 @@ class EngineRoster:
         self._changing: asyncio.Task[None] | None = None
         self._can_grow = True
         self._watching = asyncio.get_running_loop().create_task(self._watch())
+        self._desk = Desk()
 
     async def start(self) -> None:
         """Start the least number of engines; returns when all of them can answer."""
@@ -151,6 +153,22 @@ class EngineRoster:
         """Empty the engines' prefix caches."""
         asked = [p.actor.forget_prompts.remote() for p in self._places.values() if p.ready]
         await asyncio.gather(*asked)
+
+    async def begin_stage(self) -> None:
+        """Clear the desk for the workers of another stage."""
+        self._desk.begin_stage()
+
+    async def note(self, lane: str, answered: int) -> bool:
+        """Note what a worker has answered; see `Desk.note`."""
+        return self._desk.note(lane, answered)
+
+    async def answered(self) -> dict[str, int]:
+        """Rows that the stage's workers have answered, by lane."""
+        return self._desk.answered()
+
+    async def stop(self, lane: str) -> None:
+        """Let no further shard of a lane begin."""
+        self._desk.stop(lane)
 
     async def close(self) -> None:
         """Stop all engines."""

@@ -106,6 +106,8 @@ class EngineStart:
             # Whoever asks learns of a death, and decides what is asked again.
             max_task_retries=0,
             max_concurrency=IN_FLIGHT,
+            # Ray would tell its control store of each question, ten million of them.
+            enable_task_events=False,
             runtime_env={"env_vars": self.environment},
         )
         log = self.logs / f"engine-{self.name}-{number}.log"

@@ -68,16 +68,18 @@ def _smallest(rows: dict[str, Row], number: int) -> dict[str, Row]:
     return {row_id: row for row_id, row in rows.items() if row_id in chosen}
 
 
-def shard_key(rows: list[Row]) -> str:
-    """The name of a shard: a hash of its planned rows.
+def shard_key(rows: list[Row], maker: str = "") -> str:
+    """The name of a shard: a hash of its planned rows, and of who answers them.
 
     Not of their ids alone: what a row carries along, such as the item that a score is for, is no
     part of the id, and stands in the committed rows.
     """
-    return content_id(rows)
+    return content_id(maker, rows)
 
 
-def write_plan(folder: Folder, name: str, rows: Iterable[Row], shard_rows: int) -> int:
+def write_plan(
+    folder: Folder, name: str, rows: Iterable[Row], shard_rows: int, maker: str = ""
+) -> int:
     """Write a plan, and return how many of its rows repeat an earlier id.
 
     Equal ids are one piece of work: the first stays, the others are left out.
@@ -88,12 +90,13 @@ def write_plan(folder: Folder, name: str, rows: Iterable[Row], shard_rows: int) 
         rows: All rows of the stage, in a fixed order, each with its `id` (32 hexadecimal digits)
             and else JSON values.
         shard_rows: Rows of a shard.
+        maker: Part of the shards' names; see `shards.Lane.maker`.
     """
     shards: list[PlannedShard] = []
     present = set(folder.names())
     with _Places() as places:
         for slice_ in split(rows, shard_rows):
-            shards.append(_write_shard(folder, slice_, present))
+            shards.append(_write_shard(folder, slice_, present, maker))
             places.add(len(shards) - 1, slice_)
         repeated = places.repeated()
     for number, numbers in repeated.items():
@@ -102,7 +105,7 @@ def write_plan(folder: Folder, name: str, rows: Iterable[Row], shard_rows: int) 
             for place, row in enumerate(read_shard(folder, shards[number].key))
             if place not in numbers
         ]
-        shards[number] = _write_shard(folder, left, present)
+        shards[number] = _write_shard(folder, left, present, maker)
     index = {"shards": [asdict(shard) for shard in shards if shard.rows]}
     folder.write_json(f"{name}.json", index)
     return sum(map(len, repeated.values()))
@@ -120,8 +123,8 @@ def read_shard(folder: Folder, key: str) -> list[Row]:
     return [json.loads(row) for row in folder.read_table(f"{key}.parquet")["row"].to_pylist()]
 
 
-def _write_shard(folder: Folder, rows: list[Row], present: set[str]) -> PlannedShard:
-    key = shard_key(rows)
+def _write_shard(folder: Folder, rows: list[Row], present: set[str], maker: str) -> PlannedShard:
+    key = shard_key(rows, maker)
     file = f"{key}.parquet"
     if rows and file not in present:
         # As JSON, so that a shard's own values never decide the types of its columns.

@@ -43,7 +43,7 @@ class RecordedAnswers:
         self.accounted: dict[str, float] = {}
         self.rows_at_once = ROWS_AT_ONCE
         self.device: Device | None = None
-        self.everywhere = False
+        self.desk = None
         self._columns = settings.columns
         self._index = RecordIndex(teacher, files, settings.columns)
         self._requests = 0

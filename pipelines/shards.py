@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from functools import partial, reduce
 from queue import SimpleQueue
 from threading import Thread
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -70,6 +70,10 @@ class Lane:
     plan: Iterable[Row]
     """All rows in a fixed order, each with its `id`; read only where the plan is not on disk."""
     work: RowWork
+    maker: str = ""
+    """A hash of all that decides this lane's answers beside its rows, where other works of the
+    stage may have the same lane: their shards are taken over, and nobody is asked again. Where it
+    is empty none are."""
 
 
 @dataclass
@@ -112,6 +116,7 @@ def run_shards(context: StageContext, lanes: Sequence[Lane]) -> StageResult:
     """
     committed = context.stage.committed_shards()
     planned = [_planned(context, lane, committed) for lane in lanes]
+    committed |= _take_over(context.stage, planned)
     pending = [lane for lane in planned if lane.pending]
     if pending:
         _answer(context, planned, pending, committed)
@@ -136,18 +141,38 @@ def _planned(context: StageContext, lane: Lane, committed: set[str]) -> _Lane:
     plan = read_plan(folder, name)
     if plan is None:
         rows = lane.plan if context.sample is None else sample_rows(lane.plan, context.sample)
-        write_plan(folder, name, rows, context.recipe.recipe.shard_rows)
+        write_plan(folder, name, rows, context.recipe.recipe.shard_rows, lane.maker)
         plan = read_plan(folder, name) or []
     pending = [shard for shard in plan if shard.key not in committed]
     return _Lane(lane, lane.engine.teacher, plan, pending)
+
+
+def _take_over(stage: StageFolder, lanes: list[_Lane]) -> set[str]:
+    """Copy pending shards that another work of the stage has committed, and return their names.
+
+    A stage asks several teachers; where the recipe changes for one of them the stage is another
+    work, and the others' lanes are as they were. A shard's name says which rows it has and who
+    made them, so equal names are equal work.
+    """
+    wanted = {shard.key for lane in lanes if lane.lane.maker for shard in lane.pending}
+    if not wanted:
+        return set()
+    taken: set[str] = set()
+    for other in stage.other_works():
+        for key in (wanted - taken) & other.committed_shards():
+            stage.copy_shard(key, other)
+            taken.add(key)
+    for lane in lanes:
+        lane.pending = [shard for shard in lane.pending if shard.key not in taken]
+    return taken
 
 
 def _answer(
     context: StageContext, planned: list[_Lane], pending: list[_Lane], committed: set[str]
 ) -> None:
     """Send the pending shards to workers, and take note of what becomes of them."""
-    far = [lane for lane in pending if lane.lane.engine.everywhere]
-    desk = StageDesk(elsewhere=bool(far))
+    far = [lane for lane in pending if lane.lane.engine.desk is not None]
+    desk = StageDesk({lane.name: lane.lane.engine for lane in pending})
     spare = committed - {shard.key for lane in planned for shard in lane.plan}
     reusable = _reusable_rows(context.stage, spare)
     counts = {
@@ -162,7 +187,7 @@ def _answer(
         partial(_ask_here, context, lane, desk, reusable) for lane in pending if lane not in far
     ]
     if far:
-        streams.append(partial(_ask_everywhere, context, far, desk, reusable))
+        streams.append(partial(_ask_everywhere, context, far, reusable))
     by_name = {lane.name: lane for lane in pending}
     with StageWatch(context, desk, counts) as watch:
         for report in _together(streams):
@@ -232,7 +257,6 @@ def _ask_here(
 def _ask_everywhere(
     context: StageContext,
     lanes: list[_Lane],
-    desk: StageDesk,
     reusable: dict[str, str],
     report: Report,
 ) -> None:
@@ -243,7 +267,7 @@ def _ask_everywhere(
     # Ray Data would start a thread for every open shard that looks at the worker's memory.
     ray.data.DataContext.get_current().memory_usage_poll_interval_s = None
     known = ray.put(reusable)
-    datasets = [_dataset(context, lane, desk.actor, known) for lane in lanes]
+    datasets = [_dataset(context, lane, known) for lane in lanes]
     try:
         for row in reduce(lambda one, other: one.union(other), datasets).iter_rows():
             report(from_row(row))
@@ -255,9 +279,7 @@ def _ask_everywhere(
         ) from error
 
 
-def _dataset(
-    context: StageContext, lane: _Lane, desk: Any, reusable: ray.ObjectRef
-) -> ray.data.Dataset:
+def _dataset(context: StageContext, lane: _Lane, reusable: ray.ObjectRef) -> ray.data.Dataset:
     """The pending shards of a lane, on their way through its workers.
 
     A shard travels by its key: the worker reads the rows from the plan, and writes its answers
@@ -270,7 +292,7 @@ def _dataset(
     return ray.data.from_items(keys, override_num_blocks=len(keys)).map_batches(
         RayShardWorker,
         batch_size=1,
-        fn_constructor_args=(lane.work, context.stage, desk, reusable),
+        fn_constructor_args=(lane.work, context.stage, lane.lane.engine.desk, reusable),
         num_cpus=WORKER_CPUS,
         **placed("cpu"),
         compute=ray.data.ActorPoolStrategy(

@@ -108,7 +108,6 @@ class StageWatch:
             # Where an error is on its way already, it tells of the engine's death.
             if kind is None or not _of_ray(error):
                 raise
-        self._desk.close()
 
     def committed(self, report: ShardReport) -> None:
         """Note a shard that was committed."""

@@ -109,6 +109,29 @@ def test_more_samples_ask_only_for_what_is_new(run, server):
     assert len(server.arrivals) - before == 40
 
 
+def test_a_changed_prompt_asks_no_other_teacher(run, server):
+    server.behave = lambda number, body: said(prompt_of(body).upper())
+    (run.folder / "rows.jsonl").write_text("\n".join(f'{{"text": "row {n}"}}' for n in range(70)))
+    assert run().returncode == 0
+    first = stage_of(run.folder, "ask").read().to_pylist()
+    server.arrivals.clear()
+    done = run("rows.jsonl", "--update", "--set", "ask.two.prompt='Why: {{ question }}'")
+    assert done.returncode == 0, done.stderr
+    assert {arrival.body["model"] for arrival in server.arrivals} == {"large"}
+    assert len(server.arrivals) == 70
+    second = stage_of(run.folder, "ask").read().to_pylist()
+    by_one = [
+        sorted((r["id"], r["text"]) for r in rows if r["teacher"] == "one")
+        for rows in (first, second)
+    ]
+    assert by_one[0] == by_one[1]
+    assert len(by_one[0]) == 140
+    # And back: nobody is asked at all.
+    server.arrivals.clear()
+    assert run("rows.jsonl", "--update").returncode == 0
+    assert not server.arrivals
+
+
 def test_a_parquet_file_is_read_as_a_jsonl_file_is(run, server):
     server.behave = lambda number, body: said("fine")
     texts = [f"row {n}" for n in range(30)]
