@@ -313,3 +313,28 @@ def test_rationales_are_judged_by_what_is_left_of_them():
         missing = judge.learnt(nothing)
         assert isinstance(missing, NotFound)
         assert missing.reason == "no-rationale"
+
+
+def test_label_and_rationale_of_inference_come_from_the_prompt_of_the_library(tmp_path):
+    """NLI: words other than the label's own are read as what they mean."""
+    pairs = [("It rains.", f"It is wet {n}.", n) for n in range(9)]
+    meant = ["entailment", "neutral", "contradiction"]
+    written = ["Entailed", "neutral", "contradicts"]
+    rows = [{"premise": p, "hypothesis": h, "label": meant[n % 3]} for p, h, n in pairs]
+    why = "What falls from the sky makes all things wet."
+    records = [
+        {"prompt": f"Premise: {p}\nHypothesis: {h}", "text": f"{why}\nAnswer: {written[n % 3]}."}
+        for p, h, n in pairs
+    ]
+    write_lines(tmp_path / "train.jsonl", rows)
+    write_lines(tmp_path / "palm.jsonl", records)
+    recipe = RECIPE[: RECIPE.index("task:")] + RECIPE[RECIPE.index("students:") :]
+    recipe = recipe.replace('"Think: {{ question }}"', "{library: explained}")
+    (tmp_path / "recipe.yaml").write_text(f"{recipe}task: {{kind: nli}}\n")
+    done = command(tmp_path, "run", "recipe.yaml", "--run", "run", "--until", "explain")
+    assert done.returncode == 0, done.stderr
+    found = stage_of(tmp_path, "explain").read().to_pylist()
+    assert sorted(row["answer"] for row in found) == sorted(meant * 3)
+    for row in found:
+        assert [one["text"] for one in row["rationales"]] == [why]
+        assert "It rains." in row["messages"][-1]["content"]
