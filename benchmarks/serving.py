@@ -94,10 +94,15 @@ def main() -> int:
         for name, part in parts.items():
             if options.only in (None, name):
                 kept[name] = part(Path(folder), options.pairs)
+    measured = {
+        "request_ms": kept.get("encoder", {}).get("request_ms"),
+        "rows_ratio": kept.get("encoder", {}).get("rows_ratio"),
+        "causal_ratio": kept.get("causal", {}).get("ratio"),
+    }
     held = {
-        "request_ms": kept.get("encoder", {}).get("request_ms", 0) <= BARS["request_ms"],
-        "rows_ratio": kept.get("encoder", {}).get("rows_ratio", 1) >= BARS["rows_ratio"],
-        "causal_ratio": kept.get("causal", {}).get("ratio", 1) >= BARS["causal_ratio"],
+        name: found <= BARS[name] if name == "request_ms" else found >= BARS[name]
+        for name, found in measured.items()
+        if found is not None
     }
     kept["bars"] = held
     if options.pairs >= PAIRS:
