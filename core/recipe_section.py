@@ -43,8 +43,13 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 class Section(BaseModel):
     """Base of every section: unknown keys and silent conversions are refused."""
 
+    # Defaults are validated too: a 0 that is read back as 0.0 would be another fingerprint.
     model_config = ConfigDict(
-        extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True
+        extra="forbid",
+        strict=True,
+        frozen=True,
+        use_attribute_docstrings=True,
+        validate_default=True,
     )
 
 

@@ -1,5 +1,6 @@
 """A recipe is read strictly, and every error names its line and what would be right."""
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -279,6 +280,11 @@ def test_the_recipes_that_come_with_stillhouse_are_sound(file, tmp_path):
     assert loaded.recipe.name
     names = [stage.name for stage in lay_out(loaded)]
     assert len(set(names)) == len(names)
+    # A run keeps it as JSON. Read back, it must be the same: otherwise a command on the run would
+    # find stages changed, and do them again.
+    kept = json.dumps(loaded.recipe.model_dump(by_alias=True))
+    again = type(loaded.recipe).model_validate(json.loads(kept))
+    assert json.dumps(again.model_dump(by_alias=True)) == kept
 
 
 def test_another_backend_has_keys_of_its_own(folder):
