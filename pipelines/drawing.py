@@ -6,8 +6,7 @@ is drawn at every higher one, too.
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -15,8 +14,9 @@ import pyarrow as pa
 
 from core.rows import INPUT
 from core.stage import Progress, StageContext, StageResult
+from pipelines.plan import sample_rows
 from pipelines.questions import each
-from pipelines.row_work import rejected_table
+from pipelines.row_work import Row, rejected_table
 
 
 @dataclass(frozen=True)
@@ -68,11 +68,15 @@ def draw_some(context: StageContext) -> StageResult:
     Settings: `rows`; `seed`.
     Inputs: `inputs`, input rows.
     """
-    seed, wanted = context.settings["seed"], context.settings["rows"]
-    found = {row["id"]: row for row in each(context.inputs["inputs"])}
-    numbers = {row_id: blake2b(f"{seed}.some.{row_id}".encode()).digest() for row_id in found}
-    drawn = set(heapq.nsmallest(wanted, numbers, key=numbers.__getitem__))
-    rows = [row for row_id, row in found.items() if row_id in drawn]
+    seed = context.settings["seed"]
+
+    def numbered() -> Iterator[Row]:
+        """Rows under ids that have nothing to do with their own, by which others are drawn."""
+        for row in each(context.inputs["inputs"]):
+            digest = blake2b(f"{seed}.some.{row['id']}".encode(), digest_size=16)
+            yield {"id": digest.hexdigest(), "row": row}
+
+    rows = [one["row"] for one in sample_rows(numbered(), context.settings["rows"])]
     rejected = rejected_table(context.stage.stage, [])
     context.stage.commit_shard("rows", pa.Table.from_pylist(rows, schema=INPUT), rejected)
     return StageResult(["rows"], len(rows))

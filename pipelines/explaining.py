@@ -104,8 +104,9 @@ class _Explanation:
     _seen: set[bytes] = field(default_factory=set)
     """Ids of rows that were made, some 100 bytes each: equal rows count once."""
     _labels: Counter[str] = field(default_factory=Counter)
-    _words: list[int] = field(default_factory=list)
-    """Of every rationale that is learnt."""
+    """How many rows have each label, where all rows have the same choices."""
+    _words: Counter[int] = field(default_factory=Counter)
+    """How many rationales of so many words are learnt."""
     _drawn: int = 0
     _answers: Counter[str] = field(default_factory=Counter)
     """Of teachers: all that came, those that were read, and those that were outvoted."""
@@ -143,7 +144,8 @@ class _Explanation:
         if label is None:
             return  # it stands among the rejected answers, here or in the stage that asked
         rationale = self._rationale(row["id"], found)
-        self._labels[label.text] += 1
+        if self._task.choices:  # a teacher may always say the same
+            self._labels[label.text] += 1
         yield {
             "id": content_id(question.id, label.key),
             "messages": question.asked.messages(),
@@ -178,7 +180,7 @@ class _Explanation:
         if said is not None:
             learnt = self._filter.learnt(said.rationale)
             if isinstance(learnt, str):
-                self._words.append(len(learnt.split()))
+                self._words[len(learnt.split())] += 1
                 return learnt
             self._rejections.append(
                 (row_id, Rejection(learnt.reason, learnt.detail, said.rationale))
@@ -194,21 +196,31 @@ class _Explanation:
 
     def facts(self) -> dict[str, object]:
         """What the report tells of the rows."""
-        words = sorted(self._words)
-        rows = sum(self._labels.values())
-        often = self._labels.most_common(1)[0]
+        explained = self._words.total()
+        often = self._labels.most_common(1)
         return {
             **{name: self._answers[name] for name in ("answers", "read", "outvoted")},
             "explained": {
                 "drawn": self._drawn,
-                "rows": len(words),
-                "mean_words": sum(words) / len(words) if words else None,
-                "words": [words[(len(words) - 1) * share // 100] for share in QUANTILES]
-                if words
+                "rows": explained,
+                "mean_words": sum(n * of for n, of in self._words.items()) / explained
+                if explained
                 else None,
-                # Where all rows have the same choices: a teacher may always say the same.
-                "most_frequent": {"label": often[0], "share": often[1] / rows}
-                if self._task.choices
+                "words": [self._quantile(share) for share in QUANTILES] if explained else None,
+                "most_frequent": {
+                    "label": often[0][0],
+                    "share": often[0][1] / self._labels.total(),
+                }
+                if often
                 else None,
             },
         }
+
+    def _quantile(self, share: int) -> int:
+        """The words that so many percent of the rationales do not exceed."""
+        left = (self._words.total() - 1) * share // 100
+        for words in sorted(self._words):
+            left -= self._words[words]
+            if left < 0:
+                break
+        return words
