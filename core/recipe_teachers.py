@@ -134,6 +134,9 @@ class RecordColumns(Section):
     """Column with what was asked: text, or a whole number such as an id. A record answers the
     prompt that is equal to it, blanks around either aside. Of a conversation's later turns that is
     all that the user has said so far, a line each."""
+    system: str | None = None
+    """Column with the system text that stood before it, empty or null where there was none; if
+    absent, a record answers its prompt behind any."""
     text: str | None = "text"
     """Column with what was answered; null where the files hold scores of labels alone."""
     tokens_in: str | None = None

@@ -87,25 +87,35 @@ class RecordIndex:
                 "Set TMPDIR to a folder with room for all that its files hold.",
             ) from error
 
-    def find(self, prompt: str, number: int) -> Record | None:
-        """The record of a prompt with a number from 0, in the order of the files."""
+    def find(self, prompt: str, number: int, system: str = "") -> Record | None:
+        """The record of a prompt with a number from 0, in the order of the files.
+
+        Args:
+            prompt: What is asked.
+            number: Which of its answers is wanted.
+            system: What stands before it; of no effect where no column has it.
+        """
         found = self._database.execute(
             "SELECT text, tokens_in, tokens_out, labels FROM record WHERE prompt = ? "
             "ORDER BY rowid LIMIT 1 OFFSET ?",
-            (_key(prompt), number),
+            (self._key(prompt, system), number),
         ).fetchone()
         return None if found is None else Record._make(found)
 
-    def count(self, prompt: str) -> int:
+    def count(self, prompt: str, system: str = "") -> int:
         """How many records a prompt has."""
         found = self._database.execute(
-            "SELECT count(*) FROM record WHERE prompt = ?", (_key(prompt),)
+            "SELECT count(*) FROM record WHERE prompt = ?", (self._key(prompt, system),)
         )
         return int(found.fetchone()[0])
 
     def close(self) -> None:
         """Give back the disk that it takes."""
         self._database.close()
+
+    def _key(self, prompt: str, system: str | None) -> bytes:
+        key = _digest(prompt)
+        return key if self._columns.system is None else key + _digest(system or "")
 
     def _read(self, file: Path) -> Iterator[tuple[Any, ...]]:
         """The rows of the database that a file makes; what is no record is left out and counted."""
@@ -156,12 +166,15 @@ class RecordIndex:
             prompt = str(prompt)
         if not isinstance(prompt, str) or not prompt.strip():
             raise _UnusableError(f"{place} has no text under '{columns.prompt}'")
+        system = None if columns.system is None else row.get(columns.system)
+        if not isinstance(system, str | None):
+            raise _UnusableError(f"{place} has no text under '{columns.system}'")
         if columns.text is not None:
             text = row.get(columns.text)
             if columns.text not in row or not isinstance(text, str | None):
                 raise _UnusableError(f"{place} has no text under '{columns.text}'")
         return (
-            _key(prompt),
+            self._key(prompt, system),
             None if text is None else storable(text),
             _tokens(row, columns.tokens_in, place),
             _tokens(row, columns.tokens_out, place),
@@ -169,9 +182,9 @@ class RecordIndex:
         )
 
 
-def _key(prompt: str) -> bytes:
+def _digest(text: str) -> bytes:
     # surrogatepass: half a surrogate pair, which JSON can hold, is looked up like all else.
-    return blake2b(prompt.strip().encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    return blake2b(text.strip().encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def _is_whole(value: Any) -> bool:

@@ -67,9 +67,9 @@ class RecordedAnswers:
             raise UseError(self._place, cause, "Ask a teacher that runs.")
         # Of a conversation the prompt is all that the user has said: the replies are looked up.
         prompt = "\n".join([*(user for user, _ in sampling.history), prompt])
-        found = self._index.find(prompt, sampling.number)
+        found = self._index.find(prompt, sampling.number, sampling.system)
         if found is None:
-            missing = self._missing(prompt, sampling.number)
+            missing = self._missing(prompt, sampling.number, sampling.system)
             return Completion("", Usage(), "error", missing, "not-recorded")
         usage = self._count(found)
         if found.text is None:
@@ -146,16 +146,17 @@ class RecordedAnswers:
             "another teacher.",
         )
 
-    def _missing(self, prompt: str, number: int) -> str:
+    def _missing(self, prompt: str, number: int, system: str = "") -> str:
         """Why there is no answer, in a sentence for the rejected row."""
-        there = self._index.count(prompt)
+        there = self._index.count(prompt, system)
         if there:
             records = f"{there} record{'s' * (there > 1)}"
             said = f"this prompt has {records}, and answer {number + 1} is wanted"
         else:
             shown = prompt.strip()
             cut = shown[:SHOWN_PROMPT] + "..." * (len(shown) > SHOWN_PROMPT)
-            said = f"no record has the prompt {cut!r}"
+            behind = self._columns.system is not None and system.strip()
+            said = f"no record has {'its system text and ' if behind else ''}the prompt {cut!r}"
         if self._index.unusable:
             said += (
                 f"; {self._index.unusable} in the files could not be used, the first: "

@@ -16,6 +16,7 @@ from core.recipe_prompts import Answer, Prompt, as_prompt
 from core.recipe_section import Name, Section
 from core.recipe_selection import Select
 from core.recipe_students import SequenceObjective, Student
+from core.recipe_teachers import RecordedTeacher
 from pipelines.prompt_library import resolved
 from stillhouse.asking import (
     AskingRecipe,
@@ -275,6 +276,46 @@ class DistillingRecipe(LearningRecipe):
             if part.task.measure == "accuracy" and part.task.gold is None:
                 raise ValueError(f"select compares with right answers: name {part.key}task.gold")
         return self
+
+    @model_validator(mode="after")
+    def _records_leave_no_choice(self) -> Self:
+        recorded = self._recorded()
+        if self.select is not None and self.select.sampling and recorded:
+            raise ValueError(
+                f"select.sampling: what {recorded[0]} answered is recorded, so no other settings "
+                "can be tried; leave it out, or ask a teacher that runs"
+            )
+        return self
+
+    def _recorded(self) -> list[str]:
+        """Those who are asked and whose answers are recorded."""
+        return [name for name in self.ask if isinstance(self.teachers[name], RecordedTeacher)]
+
+    def check_prompts(self, place: Callable[[str], str]) -> Self:
+        """Also whether recorded answers to two prompts can be told apart.
+
+        Raises:
+            UseError: Two sections do not go together.
+        """
+        for name in self._recorded():
+            section = self.teachers[name]
+            assert isinstance(section, RecordedTeacher)
+            if section.columns.system is not None:
+                continue
+            for part in self.parts():
+                prompts = [part.prompts[name], *part.variants.values()]
+                if self.arms.plain_teacher:
+                    prompts.append(part.task.plain)
+                systems: dict[str, str] = {}
+                for prompt in map(as_prompt, prompts):
+                    if systems.setdefault(prompt.text, prompt.system) != prompt.system:
+                        raise UseError(
+                            place(f"teachers.{name}"),
+                            f"two prompts of {part.name or self.name} differ in their system text "
+                            f"alone, and records of {name} are told apart by the rest.",
+                            f"Name the column with it in teachers.{name}.columns.system.",
+                        )
+        return super().check_prompts(place)
 
     @model_validator(mode="after")
     def _judges_can_judge(self) -> Self:

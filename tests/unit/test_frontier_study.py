@@ -19,7 +19,7 @@ RECIPE = """\
 name: study
 method: frontier_study
 teachers:
-  llama: {backend: recorded, model: llama, files: [llama.jsonl]}
+  llama: {backend: recorded, model: llama, files: [llama.jsonl], columns: {system: system}}
 ask:
   llama: {prompt: {library: chain_of_thought}, sampling: {max_tokens: 512}}
 arms: {plain_teacher: true, undistilled: true, undistilled_elaborate: true}
@@ -78,9 +78,9 @@ def study(tmp_path):
         prompt = loaded.recipe.datasets[name].prompts["llama"]
         chains = malformed(ROWS)
         for n, row in enumerate(rows):
-            asked = fill_in(prompt.text, "", row).turns[0]
+            asked = fill_in(prompt.text, prompt.system, row)
             text = chains[n] if name == "news" else spoilt(random_, "42")
-            records.append({"prompt": asked, "text": text})
+            records.append({"prompt": asked.turns[0], "system": asked.system, "text": text})
     write_lines(tmp_path / "llama.jsonl", records)
     return tmp_path
 
@@ -202,6 +202,8 @@ def test_the_teachers_arms_come_out_as_a_table_with_their_tokens(tmp_path):
         (["ask.llama.prompt={library: summarization}"], "no template 'math/summarization'"),
         (["students.small={family: encoder, model: x}"], "is an encoder, which chooses"),
         (["datasets={}"], "at least 1"),
+        (["select={rows: 4, sampling: {cold: {temperature: 0.0}}}"], "what llama answered is rec"),
+        (["teachers.llama.columns={}"], "prompts of sums differ in their system text alone"),
         (["datasets.sums.inputs.format=gsm9k"], "'gsm8k'"),
         (
             [

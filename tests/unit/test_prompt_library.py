@@ -188,8 +188,8 @@ method: frontier
 inputs: {file: rows.jsonl}
 evaluation: {file: test.jsonl}
 teachers:
-  one: {backend: recorded, model: one, files: [one.jsonl]}
-  two: {backend: recorded, model: two, files: [two.jsonl]}
+  one: {backend: recorded, model: one, files: [one.jsonl], columns: {system: before}}
+  two: {backend: recorded, model: two, files: [two.jsonl], columns: {system: before}}
 ask:
   one: {prompt: {file: mine/one.j2}}
   two: {prompt: {library: chain_of_thought}}
@@ -206,8 +206,15 @@ def recipe(tmp_path):
     rows = [{"question": f"What is {n} + 1?", "answer": n + 1, "who": "Ada"} for n in range(6)]
     write_lines(tmp_path / "rows.jsonl", rows)
     write_lines(tmp_path / "test.jsonl", rows[:3])
-    for name, form in (("one", "So it is.\nResult: {}"), ("two", "Count.\nAnswer: {} apples")):
-        records = [{"prompt": row["question"], "text": form.format(row["answer"])} for row in rows]
+    said = {
+        "one": ("Think, Ada.", "So it is.\nResult: {}"),
+        "two": (read_template("math/chain_of_thought")[1].system, "Count.\nAnswer: {} apples"),
+    }
+    for name, (before, form) in said.items():
+        records = [
+            {"before": before, "prompt": row["question"], "text": form.format(row["answer"])}
+            for row in rows
+        ]
         write_lines(tmp_path / f"{name}.jsonl", records)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "one.j2").write_text(ONE)

@@ -353,6 +353,26 @@ def test_prompts_are_compared_exactly_but_for_the_blanks_around_them(tmp_path):
         assert complete(engine, other).reason == "not-recorded"
 
 
+def test_prompts_behind_different_system_texts_are_told_apart(tmp_path):
+    records = [
+        {"prompt": "1 + 1?", "before": "Think.", "text": "Well: 2"},
+        {"prompt": "1 + 1?", "before": None, "text": "2"},
+        {"prompt": "1 + 1?", "before": " Think.\n", "text": "So: 2"},
+        {"prompt": "1 + 1?", "before": 7, "text": "of no use"},
+    ]
+    write_lines(tmp_path / "a.jsonl", records)
+    engine = opened(tmp_path / "a.jsonl", system="before")
+    assert complete(engine, "1 + 1?").text == "2"
+    assert complete(engine, "1 + 1?", system="Think.").text == "Well: 2"
+    assert complete(engine, "1 + 1?", 1, system="Think.").text == "So: 2"
+    missing = complete(engine, "1 + 1?", system="Guess.")
+    assert missing.reason == "not-recorded"
+    assert missing.error.startswith("no record has its system text and the prompt '1 + 1?'")
+    assert "line 4 has no text under 'before'" in missing.error
+    # Without the column a record answers behind any.
+    assert complete(opened(tmp_path / "a.jsonl"), "1 + 1?", system="Guess.").text == "Well: 2"
+
+
 def test_records_of_one_prompt_are_its_samples_in_the_order_of_the_files(tmp_path):
     files = [tmp_path / "b.jsonl", tmp_path / "a.jsonl"]
     for file in files:
