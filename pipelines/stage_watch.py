@@ -55,7 +55,14 @@ class LaneCount:
     """By this attempt, committed or not."""
     found: int = 0
     """Of those, rows that an earlier plan had answered: they cost nothing."""
+    lately: int = 0
+    """Rows that were put to the engine and answered between the last two looks."""
     began: float = field(default_factory=time.monotonic)
+    _looked: int = 0
+
+    def look(self) -> None:
+        """Note how many rows were answered since the last look."""
+        self.lately, self._looked = max(0, self.asked - self._looked), self.asked
 
     @property
     def done(self) -> int:
@@ -140,6 +147,7 @@ class StageWatch:
         entries, ahead = [], []
         for name, count in self._lanes.items():
             count.answered = max(count.answered, answered.get(name, 0))
+            count.look()
             entry = self._entry(count, statistics[name])
             self._context.write_entry(entry)
             if self._metrics is not None:
@@ -158,9 +166,11 @@ class StageWatch:
 
     def _ahead(self, entry: Entry, count: LaneCount) -> Entry:
         """What stopping now would still take, at what the rows so far took."""
-        # Beside the rows on their way, those of the shard that each worker has begun on.
+        # Beside the rows on their way, those of the shard that each worker has begun on, and as
+        # many as were answered since the last look: the next one comes no sooner.
         shards = workers_for(count.engine) * self._context.recipe.recipe.shard_rows
-        rows = min(rows_on_their_way(count.engine) + shards, count.total - count.done)
+        coming = rows_on_their_way(count.engine) + shards + count.lately
+        rows = min(coming, count.total - count.done)
         share = rows / count.asked if count.asked else 0.0
         return replace(
             entry,
