@@ -30,19 +30,9 @@ class Words(Section):
         return self
 
 
-class Rationales(Section):
-    """Which rationales a student learns, of those that a teacher wrote."""
+class RationaleLimits(Section):
+    """Which of the rationales that teachers wrote are some."""
 
-    share: float = Field(default=1.0, ge=0, le=1)
-    """Explanation rate: share of the rows that have one. Rows are drawn by their ids, so those of a
-    smaller share are among those of a larger one."""
-    seed: int | None = Field(default=None, ge=0)
-    """Of that draw, and of the mix of prompts; the recipe's if absent."""
-    missing: Literal["masked", "blank"] = "masked"
-    """What a row without a rationale learns beside its label: nothing, or, as the code of
-    2403.15886 has it, to write a blank."""
-    words: Words | None = None
-    """How long prompts ask for one to be: they have it as `words.min` and `words.max`."""
     min_words: int = Field(default=5, ge=1)
     """Shorter ones are none (2403.15886: fewer than five words)."""
     max_words: int | None = Field(default=None, ge=1)
@@ -61,6 +51,34 @@ class Rationales(Section):
             if most is not None and most < self.min_words:
                 raise ValueError(f"{name} is {most}, below min_words, {self.min_words}")
         return self
+
+
+class Rationales(RationaleLimits):
+    """Which rationales a student learns, of those that a teacher wrote."""
+
+    share: float = Field(default=1.0, ge=0, le=1)
+    """Explanation rate: share of the rows that have one. Rows are drawn by their ids, so those of a
+    smaller share are among those of a larger one."""
+    seed: int | None = Field(default=None, ge=0)
+    """Of that draw, and of the mix of prompts; the recipe's if absent."""
+    missing: Literal["masked", "blank"] = "masked"
+    """What a row without a rationale learns beside its label: nothing, or, as the code of
+    2403.15886 has it, to write a blank."""
+    words: Words | None = None
+    """How long prompts ask for one to be: they have it as `words.min` and `words.max`."""
+
+
+class ForcedRationales(RationaleLimits):
+    """The same where a teacher has seen the right answer, and might do no more than repeat it.
+
+    The measure of that is ours: 2402.04616 has none.
+    """
+
+    min_new_words: int = Field(default=1, ge=0)
+    """Different words that a rationale must have beside those that were known, articles and the
+    like apart; one of fewer is none. 0 takes all of them."""
+    known: Literal["answer", "question"] = "answer"
+    """What was known: the words of the right answer, or those of the question, too."""
 
 
 class FewShot(Section):

@@ -35,8 +35,15 @@ class SequenceObjective(Section):
     """w_t by teacher, of the rationales that it wrote. A row without one adds nothing."""
     answer_prefix: str = ""
     """What an input begins with where the answer is wanted, such as `predict: `."""
-    rationale_prefix: str = "explain ({teacher}): "
-    """What it begins with where a teacher's rationale is wanted; `{teacher}` is its name."""
+    rationale_prefix: str | dict[Name, str] = "explain ({teacher}): "
+    """What it begins with where a teacher's rationale is wanted: a text for all, in which
+    `{teacher}` is its name, or one by teacher."""
+
+    def prefix_of(self, teacher: str) -> str:
+        """What an input begins with where a teacher's rationale is wanted."""
+        if isinstance(self.rationale_prefix, str):
+            return self.rationale_prefix.replace("{teacher}", teacher)
+        return self.rationale_prefix[teacher]
 
     @model_validator(mode="after")
     def _something_is_learnt(self) -> Self:
@@ -44,6 +51,22 @@ class SequenceObjective(Section):
             raise ValueError("rationale_weights has a weight below 0")
         if not self.answer_weight and not any(self.rationale_weights.values()):
             raise ValueError("answer_weight and rationale_weights are all 0: there is no loss")
+        return self
+
+    @model_validator(mode="after")
+    def _tasks_are_told_apart(self) -> Self:
+        found = {"the answer": self.answer_prefix} if self.answer_weight else {}
+        for teacher in (name for name, weight in self.rationale_weights.items() if weight):
+            if not isinstance(self.rationale_prefix, str) and teacher not in self.rationale_prefix:
+                raise ValueError(f"rationale_prefix has nothing for '{teacher}'")
+            prefix = self.prefix_of(teacher)
+            same = next((other for other, known in found.items() if known == prefix), None)
+            if same is not None:
+                raise ValueError(
+                    f"{same} and the rationale of {teacher} have the same prefix, '{prefix}': the "
+                    "student could not know which is wanted"
+                )
+            found[f"the rationale of {teacher}"] = prefix
         return self
 
 

@@ -76,8 +76,7 @@ class AnswerReader:
             text: What it wrote.
             choices: The row's; empty where the task has none.
         """
-        ends = [place for cut in self._answer.cut_at if (place := text.find(cut)) >= 0]
-        text = text[: min(ends, default=len(text))]
+        text = self._cut(text)
         words: str | None = text
         if self._answer.steps is not None:
             steps = read_steps(text, self._answer.steps.key)
@@ -91,6 +90,14 @@ class AnswerReader:
         if words is None or not words.strip():
             return NotFound("unparsed", "there is no answer in what was written")
         return self._resolve(words, choices, self._why(text))
+
+    def rationale(self, text: str) -> str | None:
+        """Why an answer is right, in what a teacher wrote, whatever it takes for the answer.
+
+        Args:
+            text: What it wrote.
+        """
+        return self._why(self._cut(text))
 
     def read_plain(self, text: str, choices: Sequence[str]) -> Found | NotFound:
         """The answer that a text is, as a student writes it or a file has it."""
@@ -113,6 +120,10 @@ class AnswerReader:
         if isinstance(value, int) and 0 <= value < len(choices):
             return self._chosen(value, choices, None)
         return None
+
+    def _cut(self, text: str) -> str:
+        ends = [place for cut in self._answer.cut_at if (place := text.find(cut)) >= 0]
+        return text[: min(ends, default=len(text))]
 
     def _why(self, text: str) -> str | None:
         first = self._rationale.search(text) if self._rationale else None

@@ -30,6 +30,7 @@ from pipelines.answered_rows import answered_rows, answers_of, read_samples, vot
 from pipelines.answers import AnswerReader, Found
 from pipelines.asked_texts import FILLING_ERRORS, Asked, fill_in
 from pipelines.choosing import chosen_of
+from pipelines.in_context import origin
 from pipelines.questions import Question, Questions, each, evaluation_questions
 from pipelines.row_work import Rejection, Row, rejected_table
 
@@ -43,7 +44,8 @@ def predict_teachers(context: StageContext) -> StageResult:
 
     Settings: `task`, a `core.recipe_answers.AnswerTask` as a dictionary; `answers`, as of
     `pipelines.extraction.extract`; `arms`, by teacher: what it is called in its answers.
-    Inputs: `rows`, the evaluation rows; `answers`, what teachers answered to them.
+    Inputs: `rows`, the evaluation rows; `answers`, what teachers answered to them; `shown`, the
+    rows as teachers saw them, where these are others (`pipelines.in_context`).
     """
     evaluation = _Evaluation(context)
     questions = {question.id: question for question in evaluation.questions}
@@ -52,9 +54,10 @@ def predict_teachers(context: StageContext) -> StageResult:
         for teacher, answer in answers_of(context).items()
     }
     rows = []
-    for shard in answered_rows(context.inputs["rows"], context.inputs["answers"], ["usage"]):
+    asked = context.inputs.get("shown", context.inputs["rows"])
+    for shard in answered_rows(asked, context.inputs["answers"], ["usage"]):
         for row, by_teacher in shard:
-            question = questions.get(row["id"])
+            question = questions.get(origin(row))
             for teacher, listed in by_teacher.items() if question else ():
                 assert question is not None, "asked in the line above"
                 winner = vote(read_samples(listed, readers[teacher], question.choices))

@@ -7,14 +7,45 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
-from core.recipe_rationales import Rationales
+from core.recipe_rationales import RationaleLimits
 from pipelines.answers import NotFound
 
 SENTENCE_END = re.compile(r"[.!?][\"'\u201d\u2019)]*$")
 """The end of a word that ends a sentence."""
+
+WORD = re.compile(r"[^\W_]+")
+
+EMPTY_WORDS = frozenset(
+    (
+        "a about all also am an and answer are as at be because been being both but by can "
+        "choice chosen correct could did do does each for from had has have he hence here his "
+        "how i if in into is it its just may might more most must no nor not of on one only "
+        "option or other our out over own question reason right same she should since so some "
+        "such than that the their them then there therefore these they this those through thus "
+        "to too under up very was we were what when where which who why will with would you "
+        "your "
+    ).split()
+)
+"""Words that say nothing of a matter: articles, pronouns and the like, and those of phrases such as
+`so the right answer is`."""
+
+
+def new_words(text: str, known: Iterable[str]) -> set[str]:
+    """The different words of a text that say something, and stand in none of some other texts.
+
+    Single letters do not count: they are names of choices. Numbers do.
+
+    Args:
+        text: Of any length.
+        known: The other texts.
+    """
+    said = {word for one in known for word in WORD.findall(one.casefold())}
+    words = set(WORD.findall(text.casefold())) - said - EMPTY_WORDS
+    return {word for word in words if len(word) > 1 or word.isdigit()}
 
 
 def trimmed(text: str, words: int) -> str:
@@ -35,7 +66,7 @@ def trimmed(text: str, words: int) -> str:
 class RationaleFilter:
     """Says of each rationale what is learnt of it."""
 
-    wanted: Rationales
+    wanted: RationaleLimits
     _seen: Counter[bytes] = field(default_factory=Counter)
     """How often each text has come, 16 bytes of it."""
 

@@ -16,6 +16,7 @@ from stillhouse.report.teacher_data import (
     Explained,
     Judged,
     StudentTraining,
+    TeacherRationales,
     TrainingRows,
 )
 from stillhouse.right_answers import Right, right_answers
@@ -24,7 +25,8 @@ from stillhouse.stages import Stage
 
 EXTRACT, TRAIN = "pipelines.extraction:extract", "training.stage:train"
 EXPLAIN = "pipelines.explaining:explain"
-MAKES_ROWS = (EXTRACT, EXPLAIN)
+RATIONALIZE = "pipelines.teacher_rationales:rationalize"
+MAKES_ROWS = (EXTRACT, EXPLAIN, RATIONALIZE)
 """What makes training rows of answers."""
 
 
@@ -36,6 +38,10 @@ def training_rows(reader: RunReader) -> list[TrainingRows]:
             labels=stage.settings["task"]["labels"],
             **{name: manifest.facts[name] for name in ("answers", "read", "outvoted")},
             explained=_explained(manifest.facts.get("explained")),
+            rationales=[
+                TeacherRationales(teacher, **told)
+                for teacher, told in manifest.facts.get("rationales", {}).items()
+            ],
             rows=manifest.rows,
             rejected=manifest.rejected,
         )

@@ -67,7 +67,11 @@ EXAMPLES = 20
 MOST_CHARACTERS = 5_000_000
 """Of the input rows that the report's data holds, together."""
 
-BEFORE = ("pipelines.inputs:read_inputs", "pipelines.input_curation:curate_inputs")
+BEFORE = (
+    "pipelines.inputs:read_inputs",
+    "pipelines.input_curation:curate_inputs",
+    "pipelines.in_context:show",
+)
 """What rows pass before anybody is asked about them."""
 
 COUNTED = ["teacher", "item", "finish", "usage"]

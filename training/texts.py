@@ -46,7 +46,7 @@ def texts_of(row: dict[str, Any], objective: SequenceObjective | LogitObjective)
         yield Text(ANSWER, messages, row["answer"])
     for rationale in row["rationales"] or []:
         if objective.rationale_weights.get(rationale["teacher"]):
-            prefix = objective.rationale_prefix.format(teacher=rationale["teacher"])
+            prefix = objective.prefix_of(rationale["teacher"])
             messages = prefixed(row["messages"], prefix)
             yield Text(rationale["teacher"], messages, rationale["text"])
 

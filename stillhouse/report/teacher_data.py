@@ -200,6 +200,21 @@ ONE_SIDED = 0.95
 
 
 @dataclass(frozen=True)
+class TeacherRationales:
+    """What became of one teacher's rationales, of a method that learns those of several."""
+
+    teacher: str
+    answers: int
+    """Texts that it wrote."""
+    learnt: int
+    """Rows that have a rationale of its."""
+    mean_words: float | None
+    """Of these; None where there are none."""
+    rejected: dict[str, int]
+    """Texts without a rationale that can be learnt, by reason."""
+
+
+@dataclass(frozen=True)
 class TrainingRows:
     """What became of the answers as training rows of one kind of student."""
 
@@ -217,6 +232,8 @@ class TrainingRows:
     rejected: dict[str, int]
     """By reason."""
     explained: Explained | None = None
+    rationales: list[TeacherRationales] = field(default_factory=list)
+    """By teacher, in the recipe's order."""
 
 
 @dataclass(frozen=True)
