@@ -19,17 +19,16 @@ SENTENCE_END = re.compile(r"[.!?][\"'\u201d\u2019)]*$")
 
 WORD = re.compile(r"[^\W_]+")
 
-EMPTY_WORDS = frozenset(
-    (
-        "a about all also am an and answer are as at be because been being both but by can "
-        "choice chosen correct could did do does each for from had has have he hence here his "
-        "how i if in into is it its just may might more most must no nor not of on one only "
-        "option or other our out over own question reason right same she should since so some "
-        "such than that the their them then there therefore these they this those through thus "
-        "to too under up very was we were what when where which who why will with would you "
-        "your "
-    ).split()
-)
+_EMPTY = """
+    a about all also am an and answer are as at be because been being both but by can choice
+    chosen correct could did do does each for from had has have he hence here his how i if in into
+    is it its just may might more most must no nor not of on one only option or other our out over
+    own question reason right same she should since so some such than that the their them then
+    there therefore these they this those through thus to too under up very was we were what when
+    where which who why will with would you your
+"""
+
+EMPTY_WORDS = frozenset(_EMPTY.split())
 """Words that say nothing of a matter: articles, pronouns and the like, and those of phrases such as
 `so the right answer is`."""
 

@@ -68,7 +68,7 @@ def run(tmp_path):
     write_lines(tmp_path / "test.jsonl", [{**r, "question": f"When {r['question']}"} for r in rows])
     wise = []
     for n, row in enumerate(rows):
-        first = {0: "Sea.", 1: f"The answer is {PLACES[n % 3]}, the {PLACES[n % 3]}."}.get(n % 10)
+        first = {0: "Fish.", 1: f"The answer is {PLACES[n % 3]}, the {PLACES[n % 3]}."}.get(n % 10)
         for text in (first or f"Fish {n} live there.", f"Fish {n} swim in {PLACES[n % 3]} water."):
             asked = f"Why {row['question']} {PLACES[n % 3]}"
             wise.append({"prompt": asked, "text": f"{text} So {PLACES[n % 3]}"})
@@ -84,7 +84,7 @@ def run(tmp_path):
     write_lines(
         tmp_path / "dull.jsonl",
         [
-            {"prompt": row["question"], "text": f"So the right answer is {row['answer']}."}
+            {"prompt": row["question"], "text": f"The right answer is {row['answer']}."}
             for row in rows
         ],
     )
@@ -121,9 +121,26 @@ def shown(folder, stage="show"):
     return {fields["shown_of"]: fields for fields in found}
 
 
+def check_examples(folder):
+    """Each row is shown beside three others and their answers."""
+    rows = shown(folder)
+    assert len(rows) == ROWS
+    for fields in rows.values():
+        n = int(fields["question"][6:-1])
+        assert fields["right"] == {"text": PLACES[n % 3], "letter": "ABC"[n % 3]}
+        numbers = [int(one["question"][6:-1]) for one in fields["examples"]]
+        assert len(set(numbers)) == 3
+        assert n not in numbers
+        for one in fields["examples"]:
+            assert one["right"]["text"] == one["answer"]
+    drawn = {one["question"] for fields in rows.values() for one in fields["examples"]}
+    assert len(drawn) > ROWS / 2, "different rows see different examples"
+
+
 def test_each_row_learns_the_right_answer_and_what_each_teacher_has_to_say(run):
     said = run(until="predict-teachers")
     run()
+    check_examples(run.folder)
     rows = learnt(run.folder)
     assert sorted(rows) == list(range(ROWS))
     for n, (answer, why) in rows.items():
@@ -175,21 +192,8 @@ def test_each_row_learns_the_right_answer_and_what_each_teacher_has_to_say(run):
     assert "Nothing of what dull wrote can be learnt" in page
 
 
-def test_examples_are_other_rows_with_their_answers(run):
-    run(until="show")
-    rows = shown(run.folder)
-    assert len(rows) == ROWS
-    for fields in rows.values():
-        n = int(fields["question"][6:-1])
-        assert fields["right"] == {"text": PLACES[n % 3], "letter": "ABC"[n % 3]}
-        numbers = [int(one["question"][6:-1]) for one in fields["examples"]]
-        assert len(set(numbers)) == 3
-        assert n not in numbers
-        for one in fields["examples"]:
-            assert one["right"]["text"] == one["answer"]
-    drawn = {one["question"] for fields in rows.values() for one in fields["examples"]}
-    assert len(drawn) > ROWS / 2, "different rows see different examples"
-    # Examples of a file may say why; two of three rows ask what it asks.
+def test_examples_of_a_file_may_say_why(run):
+    # Two of three rows ask what it asks.
     why = [{"question": f"where  {n}?", "answer": 0, "why": "It is."} for n in range(2)]
     write_lines(run.folder / "why.jsonl", why)
     run("in_context.file=why.jsonl", "teacher_forcing=false", until="show")
@@ -354,11 +358,10 @@ def test_rows_are_learnt_whoever_is_asked(run):
     for settings in (
         [],
         ["students.writer.train.objective.rationale_weights={}"],
-        ["students.writer.train.objective.rationale_weights={wise: 1.0}", "in_context.examples=0"],
     ):
         run(*settings)
         ids.append(stage_of(run.folder, "rationalize").read()["id"].to_pylist())
-    assert ids[0] == ids[1] == ids[2]
+    assert ids[0] == ids[1]
 
 
 @pytest.mark.parametrize(
