@@ -21,6 +21,7 @@ DatasetFormat = Literal[
     "baize_alpaca",
     "baize_quora",
     "bbc_news",
+    "bioasq",
     "chain_of_density",
     "commonsense_qa",
     "conjnli",
@@ -29,19 +30,28 @@ DatasetFormat = Literal[
     "gsm8k",
     "help",
     "multiarith",
+    "openbookqa",
+    "piqa",
+    "piqa_dev",
+    "pubmedqa",
     "qasc",
     "riddlesense",
     "svamp",
+    "tinyllm",
 ]
-"""The twelve sets of language understanding, three of summaries and two of chats of 2410.18588."""
+"""The twelve sets of language understanding, three of summaries and two of chats of 2410.18588, and
+the six of 2402.04616, two of which are among those; `tinyllm` is the form in which the authors of
+the latter give all of theirs."""
 
 Fields = dict[str, Any]
 Reader = Callable[[Path], Iterator[tuple[int, Fields | Rejection]]]
 
 MODULES = {
     "arithmetic": ("aqua", "gsm8k", "multiarith", "svamp"),
+    "biomedical": ("bioasq", "pubmedqa"),
     "inference": ("anli", "conjnli", "control", "help"),
-    "question_answering": ("arc", "commonsense_qa", "qasc", "riddlesense"),
+    "question_answering": ("arc", "commonsense_qa", "openbookqa", "qasc", "riddlesense"),
+    "choices": ("piqa", "piqa_dev", "tinyllm"),
     "summaries": ("bbc_news", "chain_of_density", "govreport"),
     "chats": ("baize_alpaca", "baize_quora"),
 }

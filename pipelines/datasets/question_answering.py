@@ -1,4 +1,4 @@
-"""Multiple-choice questions in AI2's form: ARC, CommonsenseQA, QASC and RiddleSense."""
+"""Multiple-choice questions in AI2's form: ARC, CommonsenseQA, OpenBookQA, QASC and RiddleSense."""
 
 from __future__ import annotations
 
@@ -20,6 +20,11 @@ def read_arc(file: Path) -> Rows:
 
 def read_commonsense_qa(file: Path) -> Rows:
     """CommonsenseQA (1811.00937): lines of JSON; its test file has no answers."""
+    return made(json_records(file), _row)
+
+
+def read_openbookqa(file: Path) -> Rows:
+    """OpenBookQA (1809.02789): lines of JSON with four choices."""
     return made(json_records(file), _row)
 
 

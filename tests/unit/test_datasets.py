@@ -127,6 +127,62 @@ FILES = {
         lines({**question("Where?", "lake", "dam"), "answerKey": ""}),
         {key: RIDDLE[key] for key in ("question", "choices")},
     ),
+    "openbookqa": ("train.jsonl", lines(question("Where?", "lake", "dam")), RIDDLE),
+    "tinyllm": (
+        "obqa_train.json",
+        json.dumps([{"id": "7-980", **RIDDLE}], indent=4),
+        {"id": "7-980", **RIDDLE},
+    ),
+    "piqa": (
+        "valid.jsonl",
+        lines({"goal": "Where?", "sol1": "lake", "sol2": "dam", "label": 1}),
+        RIDDLE,
+    ),
+    "piqa_dev": (
+        "physicaliqa-train-dev.zip",
+        zipped(
+            **{
+                "physicaliqa-train-dev/train.jsonl": '{"goal": "When?"}\n',
+                "physicaliqa-train-dev/dev.jsonl": lines(
+                    {"goal": "Where?", "sol1": "lake", "sol2": "dam"}
+                ),
+                "physicaliqa-train-dev/dev-labels.lst": "1\n",
+            }
+        ),
+        RIDDLE,
+    ),
+    "pubmedqa": (
+        "ori_pqal.json",
+        json.dumps(
+            {
+                "21645374": {
+                    "QUESTION": "Is it wet?",
+                    "CONTEXTS": ["It \n rains.", "It pours."],
+                    "LONG_ANSWER": "It is.",
+                    "final_decision": "yes",
+                }
+            },
+            indent=2,
+        ),
+        {"question": "It rains.\nIt pours.\nIs it wet?", "choices": ["yes", "no", "maybe"]}
+        | {"answer": "yes"},
+    ),
+    "bioasq": (
+        "training11b.json",
+        json.dumps(
+            {
+                "questions": [
+                    {
+                        "type": "yesno",
+                        "body": "Is it wet?",
+                        "snippets": [{"text": "It rains."}],
+                        "exact_answer": "Yes",
+                    }
+                ]
+            }
+        ),
+        {"question": "It rains.\nIs it wet?", "choices": ["yes", "no"], "answer": "yes"},
+    ),
     "chain_of_density": (
         "test.jsonl",
         lines({"article": "A dam.", "highlights": " Dam. ", "prediction": ["x"]}),
@@ -208,8 +264,13 @@ BROKEN = [
 ]
 
 
+WHOLE = ("bioasq", "pubmedqa")
+"""Sets whose authors write one JSON object."""
+
+
 @pytest.mark.parametrize(
-    "name", [name for name in FILES if FILES[name][0].endswith((".jsonl", ".json"))]
+    "name",
+    [n for n in FILES if FILES[n][0].endswith((".jsonl", ".json")) and n not in WHOLE],
 )
 def test_a_record_in_another_form_is_rejected_and_the_rest_is_read(tmp_path, name):
     file = tmp_path / "rows.jsonl"
@@ -220,6 +281,37 @@ def test_a_record_in_another_form_is_rejected_and_the_rest_is_read(tmp_path, nam
     assert [found[0], found[-1]] == [FILES[name][2]] * 2
     assert all(isinstance(row, Rejection) for row in found[1:-1])
     assert {row.reason for row in found[1:-1]} == {"other-format", "not-json"}
+
+
+def test_biomedical_records_are_read_as_rows_too_and_others_are_rejected(tmp_path):
+    rows = {
+        "bioasq": [
+            json.loads(FILES["bioasq"][1])["questions"][0],
+            {"type": "factoid", "body": "Which?", "exact_answer": ["dam"]},
+        ],
+        "pubmedqa": [
+            {
+                "question": "Is it wet?",
+                "context": {"contexts": ["It rains.", "It pours."]},
+                "final_decision": "yes",
+            },
+            {"question": "Is it wet?"},
+        ],
+    }
+    for name, records in rows.items():
+        file = tmp_path / f"{name}.jsonl"
+        file.write_text(lines(*records))
+        found = rows_of(name, file)
+        assert found[0] == FILES[name][2]
+        assert found[1].reason == "other-format"
+    assert "it is of type factoid" in rows_of("bioasq", tmp_path / "bioasq.jsonl")[1].detail
+
+
+def test_piqa_without_a_label_for_each_row_is_told_at_once(tmp_path):
+    file = tmp_path / "physicaliqa-train-dev.zip"
+    file.write_bytes(FILES["piqa_dev"][1])
+    with pytest.raises(UseError, match=r"it has not train.jsonl with a label for each line"):
+        rows_of("piqa", file)
 
 
 def test_what_is_no_list_and_no_archive_is_told_at_once(tmp_path):
@@ -253,6 +345,7 @@ REAL_FILES = [
     ("aqua", "aqua/test.json", "multiple_choice", 254, 254),
     ("gsm8k", "gsm8k/test.jsonl", "math", 1319, 1319),
     ("svamp", "svamp_palm540b/svamp_test.json", "math", 200, 200),
+    ("tinyllm", "obqa/test.jsonl", "multiple_choice", 500, 500),
     ("arc", "arc_easy/ARC-Easy-Dev.jsonl", "multiple_choice", 570, 570),
     ("help", "help/leskexppmb_or.tsv", "nli", 438, 438),
     ("help", "help/leskexppmb_and.tsv", "nli", 6076, 6076),
