@@ -26,6 +26,7 @@ from core.recipe_teachers import AnyTeacher
 from core.run import Folder, Manifest, Run, StageFolder, explain_write
 from core.stage import Progress, StageContext, StageFunction
 from core.teacher import Engine
+from stillhouse.distilling import LearningRecipe
 from stillhouse.engines import Engines
 from stillhouse.methods import lay_out, recipe_model
 from stillhouse.ray_session import DRIVER_LOG, local_resources, ray_session, runs_here
@@ -458,7 +459,8 @@ def trained_student(run: Run, student: str | None) -> tuple[str, StageFolder]:
     Raises:
         UseError: There is no such student, or it is not trained yet.
     """
-    students = recipe_of(run).training_recipe.students
+    recipe = recipe_of(run).training_recipe
+    students = recipe.students
     name = student or next(iter(students))
     if name not in students:
         raise UseError(
@@ -468,7 +470,8 @@ def trained_student(run: Run, student: str | None) -> tuple[str, StageFolder]:
         )
     finished = run.finished_stages()
     trained = finished.get(f"train-{name}")
-    by_set = [stage for stage in finished if stage.startswith(f"train-{name}-")]
+    parts = recipe.parts() if isinstance(recipe, LearningRecipe) else []
+    by_set = [stage for part in parts if (stage := part.stage(f"train-{name}")) in finished]
     if trained is None and by_set:
         raise UseError(
             run.folder.location,
