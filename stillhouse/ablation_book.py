@@ -7,7 +7,7 @@ each of them, so that the report can be made where the recipe's own file is gone
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -79,6 +79,8 @@ class Measured:
     def __init__(self, plan: AblationPlan) -> None:
         self._plan = plan
         self._right: dict[str, Right] = {}
+        self._other: dict[str, float | None] = {}
+        """Shares by the measure that decides nothing."""
 
     def book(self) -> AblationBook:
         """What the cells that are done have come to."""
@@ -94,6 +96,7 @@ class Measured:
             _variant(name, changes, by_seed(name), whole)
             for name, changes in ablation.variants.items()
         ]
+        variants = [replace(one, other=self._other_mean(one.name)) for one in variants]
         claims = [_judged(claim, by_seed) for claim in ablation.claims]
         answered = {frozenset(right) for right in rights.values() if right is not None}
         found = Ablations(
@@ -116,10 +119,19 @@ class Measured:
     def _of(self, cell: Cell) -> Right | None:
         if cell.fingerprint not in self._right and cell.done:
             rows = cell.answers.read().to_pylist()
-            by_choice = self._plan.ablation.judged_by == "choice"
-            answered = right_answers(rows, by_choice=by_choice)
-            self._right[cell.fingerprint] = answered[self._plan.student]
+            student, by_choice = self._plan.student, self._plan.ablation.judged_by == "choice"
+            self._right[cell.fingerprint] = right_answers(rows, by_choice=by_choice)[student]
+            scored = any(row.get("right_choice") is not None for row in rows)
+            other = right_answers(rows, by_choice=not by_choice)[student] if scored else None
+            self._other[cell.fingerprint] = None if other is None else _share(other)
         return self._right.get(cell.fingerprint)
+
+    def _other_mean(self, variant: str) -> float | None:
+        """A variant's mean over the seeds that are done, by the measure that decides nothing."""
+        made = [cell.fingerprint for cell in self._plan.cells if cell.variant == variant]
+        shares = [self._other[one] for one in made if one in self._other]
+        known = [share for share in shares if share is not None]
+        return float(np.mean(known)) if known and len(known) == len(shares) else None
 
 
 def _record(cell: Cell) -> CellRecord:

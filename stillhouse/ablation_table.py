@@ -6,6 +6,7 @@ from rich.table import Table
 
 from stillhouse.report.ablation import (
     NOT_YET,
+    OTHER,
     claim_in_words,
     gap_in_words,
     interval_in_words,
@@ -24,13 +25,16 @@ def variant_table(found: Ablations) -> Table:
     """All variants: accuracy, spread over seeds, and the difference from the recipe as it is."""
     table = Table(box=None, pad_edge=False, caption_style="", caption_justify="left")
     table.add_column("variant")
-    for column in ("right", "spread", "difference", "95% interval", "seeds"):
+    other = OTHER[found.judged_by] if found.has_other else None
+    before, after = ("right", *([other] if other else [])), ("difference", "95% interval", "seeds")
+    for column in (*before, "spread", *after):
         table.add_column(column, justify="right", no_wrap=True)
     for variant in found.variants:
         done = sum(share is not None for share in variant.by_seed)
         table.add_row(
             variant.name,
             "" if variant.mean is None else percent(variant.mean),
+            *(["" if variant.other is None else percent(variant.other)] if other else []),
             spread_in_words(variant.spread),
             gap_in_words(variant.gap),
             interval_in_words(variant.gap),

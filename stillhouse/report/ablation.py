@@ -11,6 +11,9 @@ from stillhouse.report.sweep import value_in_words
 NOT_YET = "cells are left"
 """In the place of a verdict."""
 
+OTHER = {"choice": "as written", "answer": "by choice"}
+"""By what decides: the head of the column with the other measure."""
+
 
 def gap_in_words(gap: Gap | None) -> str:
     """A difference in percentage points, with its sign."""

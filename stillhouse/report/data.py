@@ -367,6 +367,9 @@ class Variant:
     """Their standard deviation; None of fewer than two."""
     gap: Gap | None
     """Less the recipe as it is; None of itself, and where no seed is done of both."""
+    other: float | None = None
+    """The mean by the measure that decides nothing: of a student judged by choice how often what it
+    wrote is right, and the other way round; None where it is not known of all that are done."""
 
 
 Verdict = Literal["seen", "not seen", "cannot tell at this size"]
@@ -419,6 +422,11 @@ class Ablations:
     """That they took beside the run itself, start-up and idle time included."""
     money: float | None = None
     """What that cost; None where a price is unknown."""
+
+    @property
+    def has_other(self) -> bool:
+        """Whether there is a measure beside the one that decides."""
+        return any(variant.other is not None for variant in self.variants)
 
     @property
     def cells(self) -> int:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import re
 from dataclasses import replace
 
 import pytest
+from rich.console import Console
 
+from stillhouse.ablation_table import variant_table
 from stillhouse.report import data as d
 from stillhouse.report.ablation_figures import differences
 from stillhouse.report.page import render
@@ -95,3 +98,19 @@ def test_the_plot_has_the_variants_that_have_a_difference():
     assert "raw scores" not in drawing.alt
     assert "\N{MINUS SIGN}2.2 points (95% interval" in drawing.alt
     assert differences(replace(ABLATIONS, variants=ABLATIONS.variants[:1])) is None
+
+
+def test_the_measure_that_decides_nothing_stands_beside_the_one_that_does():
+    whole, hard, raw = ABLATIONS.variants
+    variants = [replace(whole, other=0.334), replace(hard, other=0.221), raw]
+    both = replace(ABLATIONS, judged_by="choice", variants=variants)
+    found = section(render_teacher_data(replace(with_students(), ablations=both)))
+    assert ">As written<" in found
+    assert ">33.4%<" in found
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(variant_table(both), variant_table(ABLATIONS))
+    head, row, *others = console.export_text().splitlines()
+    assert "as written" in head
+    assert "33.4%" in row
+    assert not any("as written" in line or "by choice" in line for line in others)
+    assert ">As written<" not in section(render(replace(realistic(), ablations=ABLATIONS)))

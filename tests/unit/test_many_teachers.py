@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import runpy
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +25,9 @@ from stillhouse.methods import lay_out, recipe_model
 from stillhouse.stages import fingerprints
 from tests.unit.test_recorded import command, stage_of, write_lines
 from training.texts import texts_of
+
+SHARED = os.environ.get("STILLHOUSE_SHARED")
+RECIPES = Path(__file__).parents[2] / "recipes"
 
 ROWS = 60
 PLACES = ["lake", "dam", "sea"]
@@ -386,3 +394,125 @@ def test_rows_are_learnt_whoever_is_asked(run):
 def test_what_does_not_go_together_is_refused(run, settings, said):
     with pytest.raises(UseError, match=said):
         load_recipe(run.folder / "recipe.yaml", recipe_model, None, settings)
+
+
+OBQA = ("obqa_train", "obqa_test", "obqa_flan_train")
+PROFILES = [
+    ("many_teachers", None),
+    ("many_teachers", "local"),
+    ("many_teachers", "kubernetes"),
+    ("openbookqa", None),
+    ("openbookqa", "full"),
+]
+
+
+@pytest.mark.parametrize(("name", "profile"), PROFILES)
+def test_every_variant_of_the_recipes_is_possible(tmp_path, name, profile):
+    shutil.copytree(RECIPES, tmp_path, dirs_exist_ok=True)
+    for brought in OBQA:
+        (tmp_path / "tinyllm" / f"{brought}.jsonl").touch()
+    file = tmp_path / f"{name}.yaml"
+    variants = load_recipe(file, recipe_model, profile).training_recipe.ablate.variants
+    found = {}
+    for variant, changes in variants.items():
+        loaded = load_recipe(file, recipe_model, profile, variant=changes)
+        found[variant] = {stage.name: stage for stage in lay_out(loaded)}
+        (student,) = loaded.training_recipe.students
+        assert found[variant][f"predict-{student}"].predicts == student
+    assert {"zero-shot", "full fine-tuning"} < set(found)
+    assert not any("ask" in found[name] for name in ("zero-shot", "full fine-tuning"))
+
+
+def write_obqa(folder):
+    """OpenBookQA with FLAN-T5-XL's rationales in their authors' form, prepared by the script."""
+    rows = [json.loads(line) for line in (DATA / "obqa" / "train.jsonl").read_text().splitlines()]
+    for part, some in (("train", rows[:200]), ("test", rows[200:210])):
+        source = folder / "source" / "obqa"
+        (source / "llm").mkdir(parents=True, exist_ok=True)
+        write_lines(source / f"obqa_{part}.json", some)
+        texts = [
+            f"{row['rationale_flan_t5_xl']} Thus, the answer is (a) {row['answer']}\n\n"
+            "Q: Why?\n(a) x llama rationale: Because."
+            for row in some
+        ]
+        # In as many files as the authors have: the tenth behind the ninth.
+        for n in range(11):
+            piece = texts[20 * n : 20 * (n + 1)]
+            (source / "llm" / f"{part}_CoT_{n}.json").write_text(json.dumps(piece))
+    prepare = runpy.run_path(str(RECIPES / "tinyllm" / "prepare.py"))["prepare"]
+    prepare(folder / "source", "obqa", folder)
+    return {
+        "inputs": {"file": "obqa_train.jsonl", "limit": None},
+        "prompt": "{{ id }}",
+        "files": ["obqa_flan_train.jsonl"],
+        "task": {"kind": "multiple_choice"},
+        "answer": {"rationale_pattern": "(?s)^(.*?)Thus, the answer is"},
+    }
+
+
+def write_cqa(folder):
+    prepare = runpy.run_path(str(RECIPES / "cqa_palm" / "prepare.py"))["prepare"]
+    prepare(DATA / "cqa_palm540b", folder)
+    return {
+        "inputs": {"file": "train.jsonl", "limit": 200},
+        "prompt": "{{ id }}",
+        "files": ["palm_train.jsonl"],
+        "task": {"kind": "multiple_choice"},
+        "answer": {"cut_at": ["Q:"], "rationale_pattern": "(?s)^(.*?)So the answer is"},
+    }
+
+
+def write_svamp(folder):
+    source = DATA / "svamp_palm540b"
+    rows = [json.loads(line) for line in (source / "svamp_train.json").read_text().splitlines()]
+    texts = [
+        text
+        for n in range(2)
+        for text in json.loads((source / "palm" / f"train_CoT_{n}.json").read_text())
+    ]
+    records = [
+        {"prompt": row["input"].replace("\n", " "), "text": text}
+        for row, text in zip(rows, texts, strict=True)
+    ]
+    write_lines(folder / "palm.jsonl", records)
+    shutil.copy(source / "svamp_train.json", folder)
+    return {
+        "inputs": {"file": "svamp_train.json", "format": "svamp", "limit": 200},
+        "prompt": "{{ question }}",
+        "files": ["palm.jsonl"],
+        "task": {"kind": "math"},
+        "answer": {"cut_at": ["Q:"], "rationale_pattern": "(?s)^(.*?)The answer is"},
+    }
+
+
+DATA = Path(SHARED or "") / "data"
+
+
+@pytest.mark.skipif(SHARED is None, reason="STILLHOUSE_SHARED names no folder with data")
+@pytest.mark.parametrize("write", [write_obqa, write_cqa, write_svamp])
+def test_recorded_teachers_of_the_papers_are_learnt_from(tmp_path, write):
+    """What they said of 200 rows is the rationale, without the answer and what they ran on to."""
+    said = write(tmp_path)
+    objective = {"kind": "sequence", "rationale_weights": {"teacher": 1.0}}
+    student = {"family": "causal", "model": "embedded://smollm2-135m-instruct"}
+    recipe = {
+        "name": "recorded",
+        "method": "many_teachers",
+        "inputs": said["inputs"],
+        "teachers": {"teacher": {"backend": "recorded", "model": "x", "files": said["files"]}},
+        "ask": {"teacher": {"prompt": {"user": said["prompt"], "answer": said["answer"]}}},
+        "task": {"labels": "gold", **said["task"]},
+        "students": {"writer": {**student, "train": {"objective": objective}}},
+    }
+    (tmp_path / "recipe.yaml").write_text(json.dumps(recipe))
+    done = command(tmp_path, "run", "recipe.yaml", "--run", "run", "--until", "rationalize")
+    assert done.returncode == 0, done.stderr
+    stage = stage_of(tmp_path, "rationalize")
+    rows = stage.read().to_pylist()
+    assert len(rows) == 200
+    (told,) = stage.manifest().facts["rationales"].values()
+    assert told["learnt"] > 180
+    assert set(told["rejected"]) <= {"answer-alone", "short-rationale", "no-rationale"}
+    for row in rows:
+        for one in row["rationales"] or []:
+            assert not re.search(r"answer is \(|llama rationale|\bQ:", one["text"])

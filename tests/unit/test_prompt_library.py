@@ -48,7 +48,9 @@ def test_a_template_is_filled_in_with_the_fields_of_its_kind(name):
     kind = name.split("/")[0]
     head, prompt = read_template(name)
     assert head.about.endswith(".")
-    fields = {**ROWS[kind], "examples": [{**ROWS[kind], "why": "So it is."}]}
+    right = {"text": "entailment", "letter": "B"}
+    example = {**ROWS[kind], "why": "So it is.", "right": right}
+    fields = {**ROWS[kind], "examples": [example], "right": right}
     asked = fill_in(prompt.text, prompt.system, fields, task(kind).turns)
     for value in ROWS[kind].values():
         for text in value if isinstance(value, list) else [value]:

@@ -262,7 +262,12 @@ def test_an_unknown_profile_lists_the_known_ones(folder):
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 CQA_PALM = [f"cqa_palm/{name}.jsonl" for name in ("train", "test", "palm_train", "palm_test")]
-BROUGHT = {"cqa_palm.yaml": CQA_PALM, "explanation_rate.yaml": CQA_PALM}
+OBQA = [f"tinyllm/obqa_{name}.jsonl" for name in ("train", "test", "flan_train")]
+BROUGHT = {
+    "cqa_palm.yaml": CQA_PALM,
+    "explanation_rate.yaml": CQA_PALM,
+    "openbookqa.yaml": OBQA,
+}
 """Files that are not the project's: a script writes them beside the recipe."""
 
 
