@@ -35,7 +35,7 @@ from serving.text_teacher import TextTeacher
 from stillhouse.methods import lay_out
 from stillhouse.methods.frontier import FrontierRecipe
 from stillhouse.methods.frontier import compare as compare_frontier
-from tests.students import CHOICES, make_classifier
+from tests.students import CHOICES
 from tests.tiny_models import make_chooser
 
 LABELS = [f" {choice}" for choice in CHOICES]
@@ -157,31 +157,18 @@ def prompt(question):
 SOUND, MISLED = Scorer(LABELS), Scorer([f"{label}, perhaps" for label in LABELS])
 
 
-@pytest.fixture(scope="module", autouse=True)
-def cluster():
-    ray.init(
-        address="local",
-        num_cpus=8,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="ERROR",
-    )
-    yield
-    ray.shutdown()
+@pytest.fixture(scope="module")
+def student_folder(students):
+    return Path(students["first"].folder)
 
 
 @pytest.fixture(scope="module")
-def student_folder(tiny_encoder, tmp_path_factory):
-    return make_classifier(tiny_encoder, tmp_path_factory.mktemp("student") / "student")
-
-
-@pytest.fixture(scope="module")
-def pool(cluster, tiny_teacher):
+def pool(tiny_teacher):
     return TinyPool(ray.remote(TinyEngine).options(num_cpus=1).remote(str(tiny_teacher)))
 
 
 @pytest.fixture(scope="module")
-def endpoint(cluster, pool, student_folder):
+def endpoint(pool, student_folder):
     running = deploy(
         {
             "minilm": encoder_student(str(student_folder), CHOICES),
@@ -254,6 +241,8 @@ def test_lists_its_models_and_is_healthy(endpoint):
         *("/v1/completions", "/healthz", "/readyz"),
     }
     assert httpx.get(f"{endpoint.url}/docs").status_code == 200
+    # The page to try a student is there only where somebody asked for it.
+    assert httpx.get(f"{endpoint.url}/try").status_code == 404
 
 
 @pytest.mark.parametrize("model", ["minilm", "gemma"])
@@ -420,9 +409,9 @@ def test_a_model_that_cannot_answer_says_why(endpoint):
 
 
 def test_two_applications_share_a_port_and_nothing_reaches_the_terminal(
-    endpoint, student_folder, capfd
+    endpoint, student_folder, tmp_path, capfd
 ):
-    logs = student_folder.parent / "logs"
+    logs = tmp_path / "logs"
     student = encoder_student(str(student_folder), CHOICES)
     second = deploy({"other": student}, Serve(port=0), name="other", prefix="/", logs=logs)
     assert second.url == endpoint.url.removesuffix("/desk")

@@ -4,35 +4,19 @@ import asyncio
 
 import httpx
 import pytest
-import ray
 
 from core.recipe_section import Device
 from core.recipe_serving import ApiKeys, Serve
 from serving.application import deploy
-from serving.encoder import encoder_student
 from serving.page import Page, Side
 from stillhouse.key_file import add_key
 from tests.browser import CHROMIUM, open_page
-from tests.students import CHOICES, make_classifier
-from tests.tiny_models import make_chooser
+from tests.students import CHOICES
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium: apt-get install it")
 
 PLAIN = Serve(port=0, device=Device(cpus=0.1))
 TEXT = "Late goal </script> sends <b>underdogs</b> into the cup final"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cluster():
-    ray.init(
-        address="local",
-        num_cpus=8,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="ERROR",
-    )
-    yield
-    ray.shutdown()
 
 
 def page_of(*sides, choices=None, needs_key=False):
@@ -63,12 +47,10 @@ async def shown(tab, role):
     )
 
 
-def test_student_and_teacher_answer_side_by_side(tiny_encoder, tmp_path):
-    small = make_classifier(tiny_encoder, tmp_path / "small", seed=1)
-    large = make_classifier(tiny_encoder, tmp_path / "large", seed=2)
+def test_student_and_teacher_answer_side_by_side(students, tmp_path):
     sides = (Side("small", "student", "$0.0000004"), Side("large", "teacher", "$0.000005"))
     running = deploy(
-        {"small": encoder_student(str(small)), "large": encoder_student(str(large))},
+        {"small": students["first"], "large": students["second"]},
         PLAIN,
         name="desk",
         page=page_of(*sides, choices=CHOICES),
@@ -104,12 +86,11 @@ def test_student_and_teacher_answer_side_by_side(tiny_encoder, tmp_path):
         running.close()
 
 
-def test_questions_bring_their_choices_and_callers_their_key(tiny_encoder, tmp_path):
-    chooser = make_chooser(tiny_encoder, tmp_path / "chooser")
+def test_questions_bring_their_choices_and_callers_their_key(students, tmp_path):
     key = add_key(tmp_path / "keys.yaml", "visitor", None)
     keyed = PLAIN.model_copy(update={"api_keys": ApiKeys(file=str(tmp_path / "keys.yaml"))})
     running = deploy(
-        {"chooser": encoder_student(str(chooser))},
+        {"chooser": students["chooser"]},
         keyed,
         name="keyed",
         page=page_of(Side("chooser", "student", "unknown"), needs_key=True),
@@ -129,14 +110,5 @@ def test_questions_bring_their_choices_and_callers_their_key(tiny_encoder, tmp_p
         assert [name for name, _ in told["bars"]] == ["here", "there", "nowhere"]
         assert told["label"] in ("here", "there", "nowhere")
         assert sum(share for _, share in told["bars"]) == pytest.approx(100, abs=0.2)
-    finally:
-        running.close()
-
-
-def test_there_is_no_page_where_nobody_asked_for_one(tiny_encoder, tmp_path):
-    small = make_classifier(tiny_encoder, tmp_path / "small")
-    running = deploy({"small": encoder_student(str(small))}, PLAIN, name="plain")
-    try:
-        assert httpx.get(f"{running.url}/try").status_code == 404
     finally:
         running.close()

@@ -8,7 +8,6 @@ import aiohttp
 import numpy as np
 import psutil
 import pytest
-import ray
 
 from core.models import model_folder
 from core.recipe_serving import Serve
@@ -24,21 +23,8 @@ OBJECTIVE_SECONDS = 2.0
 MOST_PER_SECOND = 30
 
 
-@pytest.fixture(scope="module", autouse=True)
-def cluster():
-    ray.init(
-        address="local",
-        num_cpus=8,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="ERROR",
-    )
-    yield
-    ray.shutdown()
-
-
 @pytest.fixture(scope="module")
-def endpoint(cluster, tmp_path_factory):
+def endpoint(tmp_path_factory):
     folder = tmp_path_factory.mktemp("student")
     base = model_folder("embedded://all-minilm-l6-v2")
     settings = Serve(port=0, max_ongoing=2, max_queued=2, retry_after_seconds=1)

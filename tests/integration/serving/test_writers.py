@@ -9,7 +9,6 @@ from pathlib import Path
 import httpx
 import pyarrow as pa
 import pytest
-import ray
 
 from core.errors import UseError
 from core.recipe_section import Device
@@ -21,19 +20,6 @@ from tests.tiny_models import make_writer, reading
 
 MESSAGES = [{"role": "user", "content": "Headline: Senate passes budget bill"}]
 OTHERS = [{"role": "user", "content": "Headline: Late goal wins the cup\nNews desk:"}]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cluster():
-    ray.init(
-        address="local",
-        num_cpus=8,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="ERROR",
-    )
-    yield
-    ray.shutdown()
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +74,7 @@ def make_adapter(base, folder):
 
 
 @pytest.fixture(scope="module")
-def endpoint(cluster, folders):
+def endpoint(folders):
     students = {
         "writer": writing_student(
             str(folders / "causal"),

@@ -23,8 +23,7 @@ from serving.application import Beside, Offered, build, deploy
 from serving.encoder import encoder_student
 from serving.instance import quiet_logging, replica_processes, start_serve
 from stillhouse.key_file import add_key, revoke_key
-from tests.students import CHOICES, make_classifier
-from tests.tiny_models import make_chooser
+from tests.students import CHOICES
 
 TEXT = "Late goal sends underdogs into the cup final"
 QUESTION = {"question": "Where does it belong?", "choices": ["sports", "politics", "sports"]}
@@ -32,30 +31,8 @@ PLAIN = Serve(port=0, device=Device(cpus=0.1))
 """Tiny models need no core of their own."""
 
 
-@pytest.fixture(scope="module", autouse=True)
-def cluster():
-    ray.init(
-        address="local",
-        num_cpus=8,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="ERROR",
-    )
-    yield
-    ray.shutdown()
-
-
 @pytest.fixture(scope="module")
-def students(tiny_encoder, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("students")
-    make_classifier(tiny_encoder, folder / "first", seed=1)
-    make_classifier(tiny_encoder, folder / "second", seed=2)
-    make_chooser(tiny_encoder, folder / "chooser")
-    return {name: encoder_student(str(folder / name)) for name in ("first", "second", "chooser")}
-
-
-@pytest.fixture(scope="module")
-def desk(cluster, students):
+def desk(students):
     limits = RequestLimits(body_bytes=2**20, inputs=8, characters=500, choices=16)
     settings = PLAIN.model_copy(update={"limits": limits})
     running = deploy(
