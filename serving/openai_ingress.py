@@ -5,10 +5,11 @@ What is taken of Ray that is not public stands in this module alone.
 
 # FastAPI reads the annotations of routes when they are made: no `from __future__` here.
 from collections.abc import AsyncGenerator, Mapping
-from typing import Any
+from typing import Any, Self
 
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ModelWrapValidatorHandler, model_validator
 from ray import serve
 from ray.llm._internal.serve.core.ingress.middleware import (
     SetRequestIdMiddleware,
@@ -17,6 +18,7 @@ from ray.llm._internal.serve.core.ingress.middleware import (
 from ray.serve.exceptions import BackPressureError
 from ray.serve.llm.ingress import OpenAiIngress, make_fastapi_ingress
 from ray.serve.llm.openai_api_models import ChatCompletionRequest, CompletionRequest
+from vllm.exceptions import VLLMClientError
 
 from core.recipe_serving import Serve
 from serving.front import explain, refuse
@@ -33,6 +35,27 @@ ROUTES = {
     "readyz": lambda app: app.get("/readyz"),
 }
 """By the method that answers. Embeddings, audio and scores are nothing that a student gives."""
+
+
+class Checked(BaseModel):
+    """A request of vLLM's form, whose checks take the types of what they look at for granted."""
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _stumbling_refuses(cls, data: Any, check: ModelWrapValidatorHandler[Self]) -> Self:
+        """Have a check that stumbles over a value, such as `messages: null`, refuse the request."""
+        try:
+            return check(data)
+        except (AttributeError, LookupError, TypeError, VLLMClientError) as error:
+            raise ValueError(f"this is no request: {error}") from error
+
+
+class ChatRequest(Checked, ChatCompletionRequest):  # type: ignore[misc]  # Ray has no types
+    """A conversation to answer."""
+
+
+class TextRequest(Checked, CompletionRequest):  # type: ignore[misc]  # Ray has no types
+    """A text to write on from."""
 
 
 class StudentIngress(OpenAiIngress):  # type: ignore[misc]  # Ray has no types
@@ -55,7 +78,7 @@ class StudentIngress(OpenAiIngress):  # type: ignore[misc]  # Ray has no types
         self._told = told
         self._retry_after_seconds = retry_after_seconds
 
-    async def chat(self, body: ChatCompletionRequest, request: Request) -> Response:
+    async def chat(self, body: ChatRequest, request: Request) -> Response:
         """Answer a conversation, as a student answers behind the prompt that it was trained on."""
         if not body.messages:  # vLLM's own form of a request allows it
             raise HTTPException(400, "messages is missing, or empty.")
@@ -63,7 +86,7 @@ class StudentIngress(OpenAiIngress):  # type: ignore[misc]  # Ray has no types
         answer: Response = await super().chat(body, request)
         return answer
 
-    async def completions(self, body: CompletionRequest, request: Request) -> Response:
+    async def completions(self, body: TextRequest, request: Request) -> Response:
         """Write on from a text as it stands."""
         self._note(request, body.model)
         answer: Response = await super().completions(body, request)

@@ -39,7 +39,7 @@ class Wanted:
     """What an endpoint is asked to be."""
 
     student: str | None = None
-    """Name in the recipe; the first if absent."""
+    """Name in the recipe, with `-SET` where each data set has its own; the first if absent."""
     port: int | None = None
     """Instead of the recipe's."""
     name: str | None = None
@@ -86,7 +86,7 @@ def serve_run(run: Run, wanted: Wanted) -> None:
     with ExitStack() as session:
         session.enter_context(ray_session(recipe, logs, Console(stderr=True, markup=False).print))
         standing = _Standing(run, name, wanted, settings, logs, session)
-        if recipe.students[name].family == "encoder":
+        if student_family(trained) == "encoder":
             endpoint, told = standing.chooser(trained)
         else:
             endpoint, told = standing.writer(trained)
@@ -242,6 +242,13 @@ class _Standing:
 
     def _serve_logs(self) -> Path | None:
         return self.logs / "serve" if runs_here() else None
+
+
+def student_family(trained: StageFolder) -> str:
+    """Of a trained student, as its folder says."""
+    from serving.application import family_of
+
+    return family_of(_folder(trained))
 
 
 def _folder(trained: StageFolder) -> str:

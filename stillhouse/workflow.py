@@ -454,7 +454,8 @@ def trained_student(run: Run, student: str | None) -> tuple[str, StageFolder]:
 
     Args:
         run: One that makes students.
-        student: Its name in the recipe; the first if absent.
+        student: Its name in the recipe; the first if absent. One that is trained on each data set
+            by itself has the set's name at its end, as its stage has: `NAME-SET`.
 
     Raises:
         UseError: There is no such student, or it is not trained yet.
@@ -462,7 +463,7 @@ def trained_student(run: Run, student: str | None) -> tuple[str, StageFolder]:
     recipe = recipe_of(run).training_recipe
     students = recipe.students
     name = student or next(iter(students))
-    if name not in students:
+    if not any(name == one or name.startswith(f"{one}-") for one in students):
         raise UseError(
             f"--student {name}",
             "the recipe has no such student.",
@@ -474,9 +475,9 @@ def trained_student(run: Run, student: str | None) -> tuple[str, StageFolder]:
     by_set = [stage for part in parts if (stage := part.stage(f"train-{name}")) in finished]
     if trained is None and by_set:
         raise UseError(
-            run.folder.location,
-            f"{name} is trained on each data set by itself: {', '.join(by_set)}.",
-            "This takes a run of method frontier, with the one data set that you want.",
+            f"--student {name}",
+            "it is trained on each data set by itself.",
+            f"Name one of: {', '.join(stage.removeprefix('train-') for stage in by_set)}.",
         )
     if trained is None:
         raise UseError(run.folder.location, f"{name} is not trained yet.", "Finish the run first.")

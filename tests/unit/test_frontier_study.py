@@ -10,8 +10,12 @@ import pytest
 from core.errors import UseError
 from core.recipe_file import load_recipe
 from core.recipe_prompts import as_prompt
+from core.run import Folder, Manifest, Run
+from core.student_reading import StudentReading
 from pipelines.asked_texts import fill_in
+from stillhouse.endpoint import student_family
 from stillhouse.methods import lay_out, recipe_model
+from stillhouse.workflow import Workflow, plan_run, trained_student
 from tests.unit.test_recorded import command, stage_of, write_lines
 from tests.unit.test_step_lists import malformed
 
@@ -122,6 +126,26 @@ def test_every_data_set_has_every_arm(study):
     # Summaries are measured too.
     assert {"density-teachers-news", "density-students-news"} < set(names)
     assert len(names) == len(set(names)) == 4 * 16 + 2
+
+
+def test_a_student_is_taken_by_the_data_set_that_it_was_trained_on(study):
+    run = Run(Folder(str(study / "run")))
+    plan = plan_run(load_recipe(study / "recipe.yaml", recipe_model), run)
+    for name in ("train-small-sums", "train-small-plain-rain"):
+        student = plan.folder(name).folder.child("student").local
+        student.mkdir(parents=True)
+        StudentReading("causal", None, "sequence", "", 64, 8).write(student)
+        plan.folder(name).commit(Manifest(name, plan.fingerprints[name].whole, {}, [], 1, {}))
+    Workflow(plan, display=None, stages=[])._write_state()
+    name, trained = trained_student(run, "small-plain-rain")
+    assert (name, trained.stage) == ("small-plain-rain", "train-small-plain-rain")
+    assert student_family(trained) == "causal"
+    with pytest.raises(UseError, match="small-sums"):
+        trained_student(run, None)
+    with pytest.raises(UseError, match="not trained yet"):
+        trained_student(run, "small-news")
+    with pytest.raises(UseError, match="no such student"):
+        trained_student(run, "large")
 
 
 ARTICLES = [

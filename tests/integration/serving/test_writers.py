@@ -215,6 +215,8 @@ def test_an_adapter_changes_what_is_written(endpoint):
         ({"model": "writer:nobody", "messages": MESSAGES}, 404),
         ({"model": "t5", "messages": MESSAGES, "n": 2}, 400),
         ({"model": "writer", "messages": "hello"}, 400),
+        ({"model": "writer", "messages": None}, 400),
+        ({"model": "t5", "messages": 3}, 400),
         ({"model": "writer", "messages": MESSAGES, "max_tokens": -1}, 400),
         ({"model": "writer", "messages": [{"role": "user", "content": "word " * 3000}]}, 400),
         ({"model": "writer", "messages": MESSAGES, "user": "a" * 2**21}, 413),
@@ -223,6 +225,12 @@ def test_an_adapter_changes_what_is_written(endpoint):
 def test_bad_requests_are_refused(endpoint, body, status):
     answer = post(endpoint, "chat/completions", **body)
     assert answer.status_code in (status, 422), answer.text
+
+
+def test_a_text_that_is_none_is_refused(endpoint):
+    for prompt in (None, "", [], [[]], {}):
+        answer = post(endpoint, "completions", model="writer", prompt=prompt)
+        assert answer.status_code in (400, 422), (prompt, answer.text)
 
 
 def test_no_request_is_answered_with_500(endpoint, tmp_path):
