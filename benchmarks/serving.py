@@ -181,8 +181,6 @@ def backends(folder: Path, _: int) -> dict[str, Any]:
 
 def encoder(folder: Path, pairs: int) -> dict[str, Any]:
     """A student behind HTTP, beside its bare forward pass and a plain peer."""
-    import ray
-
     from core.recipe_serving import Serve
     from serving.application import deploy
     from serving.encoder import encoder_student
@@ -212,7 +210,7 @@ def encoder(folder: Path, pairs: int) -> dict[str, Any]:
         pin([plain.pid], BOTH)
         found["peer"] = peer_figures(plain, generator)
         endpoint.close()
-    ray.shutdown()
+    stop_ray()
     first = found["requests"][len(found["requests"]) // 2]
     print(
         f"encoder: {found['request_ms']:.2f} CPU-ms a request beyond the forward pass (bar 4), of "
@@ -243,8 +241,6 @@ def behind_own_proxy(_: Path, __: int) -> dict[str, float]:
 def own_proxy() -> int:
     """What is measured there, as JSON."""
     os.environ["RAY_SERVE_ENABLE_HA_PROXY"] = "0"
-    import ray
-
     from core.recipe_serving import Serve
     from serving.application import deploy
     from serving.encoder import encoder_student
@@ -261,7 +257,7 @@ def own_proxy() -> int:
             served = Served(endpoint, generator)
             served.pin(OTHER_CORE)
             print(json.dumps(served.one_by_one()))
-        ray.shutdown()
+        stop_ray()
     return 0
 
 
@@ -416,8 +412,6 @@ PROMPTS, OUTPUT = 48, 24
 
 def causal(folder: Path, pairs: int) -> dict[str, Any]:
     """SmolLM2 behind `ray.serve.llm` and behind vLLM's own server."""
-    import ray
-
     from core.models import model_folder
     from core.recipe_section import Device
     from core.recipe_serving import Serve
@@ -454,7 +448,7 @@ def causal(folder: Path, pairs: int) -> dict[str, Any]:
             for _ in range(max(1, pairs // 2))
         ]
         endpoint.close()
-    ray.shutdown()
+    stop_ray()
 
     def ratio(name: str) -> float:
         return statistics.median(one["stillhouse"] / one["vllm"] for one in found[name])
@@ -541,6 +535,15 @@ def pin_engines(others: set[int]) -> None:
 
 
 # What all parts use
+
+
+def stop_ray() -> None:
+    """Serve goes first: what is left of it in this process would be taken for the next Ray's."""
+    import ray
+    from ray import serve
+
+    serve.shutdown()
+    ray.shutdown()
 
 
 def _haproxies() -> list[psutil.Process]:
