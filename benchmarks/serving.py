@@ -93,7 +93,7 @@ def main() -> int:
     kept = json.loads(target.read_text()) if target.exists() else {}
     with tempfile.TemporaryDirectory() as folder:
         for name, part in parts.items():
-            if options.only in (None, name):
+            if options.only in (None, name.partition("_")[0]):
                 kept[name] = part(Path(folder), options.pairs)
     measured = {
         "request_ms": kept.get("encoder", {}).get("request_ms"),

@@ -33,7 +33,7 @@ def tracing_config(tracing: Tracing | None) -> TracingConfig | None:
     )
 
 
-def otlp_exporter(_: str) -> list[Any]:
+def otlp_exporter() -> list[Any]:
     """Send spans by OTLP over HTTP, in batches; Serve calls this in each of its processes."""
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
