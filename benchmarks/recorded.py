@@ -72,7 +72,7 @@ def main() -> int:
         engine = RecordedAnswers("recorded", teacher, [file])
         index_seconds, index_mib = time.monotonic() - began, _peak_mib() - before
         context = bare_stage(Path(folder), engine, options.shard_rows)
-        work = AskTeacher(engine, "{{ question }}", Sampling(max_tokens=1), seeded=False)
+        work = AskTeacher(engine, "{{ question }}", "", Sampling(max_tokens=1), seeded=False)
         began, busy = time.monotonic(), time.process_time()
         result = run_shards(context, [Lane(engine, plan(options.rows, records), work)])
         seconds, busy = time.monotonic() - began, time.process_time() - busy

@@ -91,6 +91,12 @@ IMAGES: dict[Use, ImageRole] = {
 }
 """The image of each use, as a rule."""
 
+STAYS = {
+    "cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
+    "karpenter.sh/do-not-disrupt": "true",
+}
+"""Annotations by which whoever tidies up machines leaves a pod where it is."""
+
 SECURITY = ContainerSecurity(
     allow_privilege_escalation=False,
     capabilities=Capabilities(drop=["ALL"]),
@@ -154,6 +160,7 @@ def head_pod(
         component="head",
         place=head,
         account=HEAD_ACCOUNT,
+        annotations=STAYS,
     )
 
 
@@ -167,7 +174,7 @@ def worker_pod(recipe: Recipe, cluster: Cluster, group: Group, image: ImageRole)
         image: Which one it runs.
     """
     machine = cluster.machines.get(group.device or "", Machine())
-    notice = cluster.spot.notice_seconds if cluster.spot else 0
+    notice = _notice(recipe, cluster, group)
     ports = [ContainerPort(name="metrics", container_port=METRICS_PORT)]
     if group.use == "server":
         ports.append(ContainerPort(name="serve", container_port=SERVE_PORT))
@@ -180,7 +187,7 @@ def worker_pod(recipe: Recipe, cluster: Cluster, group: Group, image: ImageRole)
         ports=ports,
         resources=quantities(group.size, machine),
         volume_mounts=_mounts(cluster),
-        # Training workers hear that their machine goes, and make a checkpoint.
+        # Training workers hear that their machine goes, and make a checkpoint; students answer.
         lifecycle=Lifecycle(pre_stop=Handler(exec=ExecAction(command=drain))),
         security_context=SECURITY,
     )
@@ -195,6 +202,13 @@ def worker_pod(recipe: Recipe, cluster: Cluster, group: Group, image: ImageRole)
         group=group,
         grace=notice + 5,
     )
+
+
+def _notice(recipe: Recipe, cluster: Cluster, group: Group) -> int:
+    """Seconds from the word that a pod goes to its end; a student's requests may take longer."""
+    if group.use != "server" or group.spot or not isinstance(recipe, TrainingRecipe):
+        return cluster.notice_seconds
+    return max(cluster.notice_seconds, math.ceil(recipe.serve.drain_seconds))
 
 
 def submitter_pod(recipe: Recipe, cluster: Cluster) -> PodTemplate:
@@ -218,6 +232,7 @@ def submitter_pod(recipe: Recipe, cluster: Cluster) -> PodTemplate:
         place=cluster.head,
         account=WORKER_ACCOUNT,
         restart="Never",
+        annotations=STAYS,
     )
 
 
@@ -246,13 +261,14 @@ def _template(
     group: Group | None = None,
     grace: int | None = None,
     restart: str | None = None,
+    annotations: dict[str, str] | None = None,
 ) -> PodTemplate:
     labels = {**recipe_labels(recipe.name), COMPONENT: component}
     places = [place, *([cluster.spot] if group and group.spot and cluster.spot else [])]
     selector = {key: value for one in places for key, value in one.node_selector.items()}
     pull = cluster.images.pull_secret
     return PodTemplate(
-        metadata=Metadata(labels=labels),
+        metadata=Metadata(labels=labels, annotations=annotations),
         spec=PodSpec(
             service_account_name=account,
             # KubeRay's autoscaler, beside the head, talks to Kubernetes; nobody else does.

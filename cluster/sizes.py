@@ -91,10 +91,13 @@ def groups_of_job(loaded: LoadedRecipe, *, trials: int = 1) -> list[Group]:
 def groups_of_service(recipe: TrainingRecipe, cluster: Cluster) -> list[Group]:
     """The group that serves a student.
 
+    It has room for one replica more than there are: an update starts a new one before it stops an
+    old one, and would wait for ever where all pods are taken.
+
     Raises:
         UseError: As of `groups_of_job`.
     """
-    return _with_spot([server_group(recipe.serve, cluster)], cluster)
+    return _with_spot([server_group(recipe.serve, cluster, spare=1)], cluster)
 
 
 def machines_of(group: Group, cluster: Cluster) -> int | None:
@@ -129,9 +132,9 @@ def cpu_group(cluster: Cluster) -> Group:
     return Group(CPU_GROUP, "cpu", None, size, 1, pods.max)
 
 
-def server_group(serve: Serve, cluster: Cluster) -> Group:
-    """The pods of a served student's replicas."""
-    return _group("serve", "server", serve.device, cluster, serve.scale.max)
+def server_group(serve: Serve, cluster: Cluster, *, spare: int = 0) -> Group:
+    """The pods of a served student's replicas, and of some more."""
+    return _group("serve", "server", serve.device, cluster, serve.scale.max + spare)
 
 
 def _teachers(recipe: Recipe, cluster: Cluster) -> Iterable[Group]:

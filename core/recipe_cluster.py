@@ -104,8 +104,6 @@ class Spot(Place):
     roles: list[Role] = ["teacher"]
     """Whose pods go there. What a teacher has answered is kept; a training goes back to its last
     checkpoint, or makes one where there is notice."""
-    notice_seconds: int = Field(default=25, ge=0)
-    """Between the word that a machine goes and its end."""
     wait_minutes: int = Field(default=15, ge=1)
     """For which a pod of any group may wait for its machine, image and start; after that, other
     groups with such devices are tried first."""
@@ -221,6 +219,8 @@ class Cluster(Section):
     """Machines that can be taken away; none are used if absent."""
     idle_seconds: int = Field(default=60, ge=1)
     """After which a pod without work goes."""
+    notice_seconds: int = Field(default=25, ge=0)
+    """Between the word that a pod's machine goes and its end, as spot machines have it."""
     retries: int = Field(default=3, ge=0)
     """New clusters for a job whose head was lost or whose driver failed; each goes on where the one
     before was."""

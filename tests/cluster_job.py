@@ -101,6 +101,7 @@ def recipe_of(folder: Path, teacher: dict, number: int, budget: dict | None = No
         cluster={
             "images": IMAGES,
             "idle_seconds": 5,
+            "notice_seconds": 0,
             "cpu_pods": {"cpus": 2, "memory_gib": 1.0, "max": 1},
             **cluster,
         },

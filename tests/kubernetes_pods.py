@@ -161,6 +161,8 @@ class Operator:
         """Start the head and the autoscaler beside it."""
         head = self.spec["headGroupSpec"]
         name = f"{self.name}-head-{self._next()}"
+        # A pod has a /tmp of its own: what Ray keeps there tells of no head before this one.
+        (self.folder / "tmp/ray/ray_current_cluster").unlink(missing_ok=True)
         environment = {
             **self._container_environment(head["template"], name, "headgroup"),
             **self._redis(),

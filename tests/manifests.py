@@ -9,9 +9,14 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-import kubernetes_validate
+import kubernetes_validate.utils
 import yaml
 from jsonschema import Draft202012Validator
+
+# It reads a megabyte and a half of definitions anew for every object.
+kubernetes_validate.utils.schema_contents = functools.cache(
+    kubernetes_validate.utils.schema_contents
+)
 
 KUBERNETES = "1.35"
 """Whose schemas manifests are held to: the newest of two years' clusters has them, too."""

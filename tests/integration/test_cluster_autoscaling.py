@@ -142,7 +142,8 @@ def test_a_training_goes_on_when_a_machine_is_taken_from_it(folder, tiny_encoder
         cluster={
             "images": IMAGES,
             "idle_seconds": 10,
-            "spot": {"roles": ["trainer"], "notice_seconds": 15},
+            "notice_seconds": 15,
+            "spot": {"roles": ["trainer"]},
         },
     )
     (folder / "rows.jsonl").write_text("\n".join(lines))

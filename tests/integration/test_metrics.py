@@ -91,7 +91,7 @@ def test_rows_and_tokens_come_out_of_rays_own_endpoint(cluster, context, tmp_pat
         for n in range(200)
     ]
     try:
-        work = AskTeacher(pool, "{{ question }}", Sampling(max_tokens=4), seeded=False)
+        work = AskTeacher(pool, "{{ question }}", "", Sampling(max_tokens=4), seeded=False)
         result = run_shards(context, [Lane(pool, plan, work)])
     finally:
         pool.close()

@@ -379,6 +379,26 @@ def test_a_head_has_no_work_and_no_gpu(tmp_path):
     assert not [name for name in limits if "gpu" in name]
 
 
+def test_heads_and_those_who_follow_them_are_not_moved_to_tidy_up(tmp_path):
+    job = next(m for m in manifests(gpu_recipe(tmp_path), "job") if m["kind"] == "RayJob")["spec"]
+    cluster = job["rayClusterSpec"]
+    for template in (cluster["headGroupSpec"]["template"], job["submitterPodTemplate"]):
+        assert template["metadata"]["annotations"]["karpenter.sh/do-not-disrupt"] == "true"
+    for group in cluster["workerGroupSpecs"]:
+        assert "annotations" not in group["template"]["metadata"]
+
+
+@pytest.mark.parametrize(("drain", "seconds"), [(5, 25), (60, 60)])
+def test_replicas_of_a_student_have_time_to_answer(drain, seconds):
+    settings = [f"serve.drain_seconds={drain}"]
+    recipe = load_recipe(ROOT / "recipes/demo.yaml", recipe_model, "kubernetes", settings)
+    spec = workload(recipe, "service", student_folder=STUDENT).object.manifest()["spec"]
+    pod = spec["rayClusterConfig"]["workerGroupSpecs"][0]["template"]["spec"]
+    hook = pod["containers"][0]["lifecycle"]["preStop"]["exec"]["command"]
+    assert hook[-1] == str(seconds)
+    assert pod["terminationGracePeriodSeconds"] > seconds
+
+
 def test_kueue_gets_its_label_and_takes_the_end_over(tmp_path):
     (job,) = (
         m for m in manifests(gpu_recipe(tmp_path, queue="gpus"), "job") if m["kind"] == "RayJob"

@@ -151,8 +151,10 @@ def test_a_served_student_has_pods_of_its_own(tmp_path):
         tmp_path,
     )
     (group,) = groups_of_service(recipe.student_recipe, recipe.recipe.cluster)
-    assert (group.name, group.max_pods, group.size) == ("serve", 3, PodSize(2, 0, 8))
-    assert sizes(recipe)["serve"].size == group.size
+    # One more than there are replicas: an update needs it.
+    assert (group.name, group.max_pods, group.size) == ("serve", 4, PodSize(2, 0, 8))
+    served_in_job = sizes(recipe)["serve"]
+    assert (served_in_job.max_pods, served_in_job.size) == (3, group.size)
 
 
 def test_a_recipe_without_a_cluster_is_refused(tmp_path):
