@@ -224,6 +224,34 @@ PROMPT_MEASURE = pa.schema(
 )
 """What prompts to one teacher cost and give."""
 
+SAMPLED = pa.schema(
+    [
+        _required("id", pa.string()),  # of the input row
+        _required("fields", pa.string()),  # as in `INPUT`
+        _required("texts", _strings),  # what the student wrote, sample by sample
+        pa.field("answer", pa.string()),  # that most samples came to; null where none has one
+        _required("consistency", pa.float32()),  # share of the samples that came to it
+        pa.field("right", pa.bool_()),  # whether it is the right one; null where nobody knows
+        _required("tokens_in", pa.int32()),  # of the prompt, which is read once
+        _required("tokens_out", pa.int32()),  # of all samples
+    ]
+)
+"""A student's own answers to input rows, drawn several times."""
+
+ASSESSED = pa.schema(
+    [
+        _required("id", pa.string()),  # hash of item, answer, prompt, model revision, form
+        _required("item", pa.string()),  # id of the input row
+        _required("teacher", pa.string()),  # the assistant
+        _required("answer", pa.string()),  # that is assessed
+        pa.field("rationale", pa.string()),  # that the assistant read with it; null for none
+        _required("confidence", pa.float32()),  # that it is right, from 0 to 1
+        pa.field("right", pa.bool_()),  # whether it is; null where nobody knows
+        _required("usage", USAGE),
+    ]
+)
+"""A teaching assistant's confidence in answers of a student or of a teacher."""
+
 RATED = pa.schema(
     [
         _required("id", pa.string()),  # hash of all that the judge was asked, and how

@@ -24,7 +24,7 @@ from pipelines.answered_rows import answered_rows, answers_of, read_samples, vot
 from pipelines.answers import AnswerReader, Found, NotFound
 from pipelines.drawing import Draw
 from pipelines.questions import Question, Questions
-from pipelines.rationales import RationaleFilter
+from pipelines.rationale_count import RationaleCount
 from pipelines.row_work import Rejection, Row, rejected_table
 
 ANSWERS = "answers-"
@@ -32,9 +32,6 @@ ANSWERS = "answers-"
 
 BLANK = " "
 """What is learnt in the place of a rationale that is missing, where a blank is."""
-
-QUANTILES = (5, 50, 95)
-"""Of the lengths of rationales, in percent."""
 
 
 def explain(context: StageContext) -> StageResult:
@@ -103,11 +100,6 @@ class _Explanation:
     _rejections: list[tuple[str, Rejection]] = field(default_factory=list)
     _seen: set[bytes] = field(default_factory=set)
     """Ids of rows that were made, some 100 bytes each: equal rows count once."""
-    _labels: Counter[str] = field(default_factory=Counter)
-    """How many rows have each label, where all rows have the same choices."""
-    _words: Counter[int] = field(default_factory=Counter)
-    """How many rationales of so many words are learnt."""
-    _drawn: int = 0
     _answers: Counter[str] = field(default_factory=Counter)
     """Of teachers: all that came, those that were read, and those that were outvoted."""
 
@@ -115,8 +107,8 @@ class _Explanation:
         settings = self.context.settings
         self._task = AnswerTask.model_validate(settings["task"])
         self._draw = Draw(**settings["draw"])
-        self._wanted = Rationales.model_validate(settings["rationales"])
-        self._filter = RationaleFilter(self._wanted)
+        wanted = Rationales.model_validate(settings["rationales"])
+        self._rationales = RationaleCount(wanted, BLANK if wanted.missing == "blank" else None)
         self._questions = Questions(self._task)
         self._readers = {
             name: AnswerReader(self._task, answer)
@@ -145,7 +137,7 @@ class _Explanation:
             return  # it stands among the rejected answers, here or in the stage that asked
         rationale = self._rationale(row["id"], found)
         if self._task.choices:  # a teacher may always say the same
-            self._labels[label.text] += 1
+            self._rationales.label(label.text)
         yield {
             "id": content_id(question.id, label.key),
             "messages": question.asked.messages(),
@@ -174,18 +166,13 @@ class _Explanation:
     def _rationale(self, row_id: str, found: dict[str, Found | None]) -> str | None:
         """What a row learns in the place of a rationale; None for nothing."""
         prompt = self._draw.rationale_by(row_id)
-        said = found.get(prompt) if prompt is not None else None
-        if prompt is not None:
-            self._drawn += 1
-        if said is not None:
-            learnt = self._filter.learnt(said.rationale)
-            if isinstance(learnt, str):
-                self._words[len(learnt.split())] += 1
-                return learnt
-            self._rejections.append(
-                (row_id, Rejection(learnt.reason, learnt.detail, said.rationale))
-            )
-        return BLANK if self._wanted.missing == "blank" else None
+        if prompt is None:
+            return self._rationales.missing
+        said = found.get(prompt)
+        learnt, fault = self._rationales.learnt(said)
+        if fault is not None:
+            self._rejections.append((row_id, fault))
+        return learnt
 
     def take_rejections(self) -> pa.Table:
         """What was rejected since the last time."""
@@ -196,31 +183,6 @@ class _Explanation:
 
     def facts(self) -> dict[str, object]:
         """What the report tells of the rows."""
-        explained = self._words.total()
-        often = self._labels.most_common(1)
-        return {
-            **{name: self._answers[name] for name in ("answers", "read", "outvoted")},
-            "explained": {
-                "drawn": self._drawn,
-                "rows": explained,
-                "mean_words": sum(n * of for n, of in self._words.items()) / explained
-                if explained
-                else None,
-                "words": [self._quantile(share) for share in QUANTILES] if explained else None,
-                "most_frequent": {
-                    "label": often[0][0],
-                    "share": often[0][1] / self._labels.total(),
-                }
-                if often
-                else None,
-            },
-        }
-
-    def _quantile(self, share: int) -> int:
-        """The words that so many percent of the rationales do not exceed."""
-        left = (self._words.total() - 1) * share // 100
-        for words in sorted(self._words):
-            left -= self._words[words]
-            if left < 0:
-                break
-        return words
+        counted = ("answers", "read", "outvoted")
+        explained = self._rationales.facts()
+        return {**{name: self._answers[name] for name in counted}, "explained": explained}

@@ -134,6 +134,20 @@ class LoadedStudent:
         """What fills a batch up: any token, as no attention falls on it."""
         return self.tokenizer.pad_token_id or 0
 
+    def up_to_the_end(self, written: list[int]) -> list[int]:
+        """A row of a batch without what fills it up after its end."""
+        ends = set(self.ends())
+        end = next((at for at, token in enumerate(written) if token in ends), len(written) - 1)
+        return written[: end + 1]
+
+    def ends(self) -> list[int]:
+        """Tokens that end an answer: the tokenizer's, and those of the base's generation."""
+        known = self.model.generation_config.eos_token_id
+        ends = known if isinstance(known, list) else [known]
+        return [
+            end for end in dict.fromkeys([*ends, self.tokenizer.eos_token_id]) if end is not None
+        ]
+
 
 class WritingPredictor(LoadedStudent):
     """A Ray Data actor that has a student answer conversations."""
@@ -177,23 +191,9 @@ class WritingPredictor(LoadedStudent):
                 temperature=None,
                 top_p=None,
                 top_k=None,
-                eos_token_id=self._ends(),
+                eos_token_id=self.ends(),
                 pad_token_id=self.pad,
             )
         # A seq2seq model begins with the token that starts its decoder.
         begin = tokens.shape[1] if self.causal else 1
-        return [self._up_to_the_end(row) for row in written[:, begin:].tolist()]
-
-    def _up_to_the_end(self, written: list[int]) -> list[int]:
-        """A row of a batch without what fills it up after its end."""
-        ends = set(self._ends())
-        end = next((at for at, token in enumerate(written) if token in ends), len(written) - 1)
-        return written[: end + 1]
-
-    def _ends(self) -> list[int]:
-        """Tokens that end an answer: the tokenizer's, and those of the base's generation."""
-        known = self.model.generation_config.eos_token_id
-        ends = known if isinstance(known, list) else [known]
-        return [
-            end for end in dict.fromkeys([*ends, self.tokenizer.eos_token_id]) if end is not None
-        ]
+        return [self.up_to_the_end(row) for row in written[:, begin:].tolist()]

@@ -26,7 +26,8 @@ from stillhouse.stages import Stage
 EXTRACT, TRAIN = "pipelines.extraction:extract", "training.stage:train"
 EXPLAIN = "pipelines.explaining:explain"
 RATIONALIZE = "pipelines.teacher_rationales:rationalize"
-MAKES_ROWS = (EXTRACT, EXPLAIN, RATIONALIZE)
+TEACH = "pipelines.teaching:teach"
+MAKES_ROWS = (EXTRACT, EXPLAIN, RATIONALIZE, TEACH)
 """What makes training rows of answers."""
 
 

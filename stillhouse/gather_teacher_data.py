@@ -24,6 +24,7 @@ from pipelines.plan import read_plan
 from stillhouse.asking import ASK, AskingRecipe
 from stillhouse.gather_ablation import ablations_of
 from stillhouse.gather_arms import arm_tables
+from stillhouse.gather_assistance import assistance_of
 from stillhouse.gather_judges import complexities, judge_tables
 from stillhouse.gather_prompt_measures import measured_prompts
 from stillhouse.gather_prompt_search import search_of
@@ -215,6 +216,7 @@ def gather_teacher_data(run: Run) -> TeacherDataReport:
         choices=choices(reader),
         prompts=measured_prompts(reader),
         prompt_search=search_of(reader),
+        assistance=assistance_of(reader),
         judges=judge_tables(reader),
         harness=read_evaluated(run),
         people=people(reader),
@@ -415,7 +417,7 @@ def _teacher(
     return TeacherWork(
         name=lane.name,
         model=model_name(section),
-        samples=lane.stage.asks[lane.teacher],
+        samples=lane.stage.extent["samples"][lane.teacher],
         asked=found.answered + found.rejected.total() if done else planned.get(key),
         answered=found.answered,
         rejected=dict(found.rejected.most_common()),

@@ -20,6 +20,7 @@ from pyarrow import fs
 
 from core.errors import UseError
 from core.identity import content_id
+from core.models import model_folder
 from core.recipe_students import Student
 from core.recipe_teachers import Teacher
 from core.run import Folder
@@ -48,10 +49,13 @@ def train(context: StageContext) -> StageResult:
 
     Settings: `student`, its name in the recipe; `section`, a `core.recipe_students.Student` as a
     dictionary; `seed`.
+    Inputs: `rows`; `start`, a finished training of the same student that this one goes on from; the
+    student's base if absent.
     """
-    manifest = context.inputs["rows"].manifest()
-    assert manifest is not None, "the workflow runs the stages in their order"
-    made_from = content_id(context.settings, _choices(context), manifest.fingerprint)
+    before = [context.inputs[role] for role in ("rows", "start") if role in context.inputs]
+    manifests = (stage.manifest() for stage in before)
+    prints = [manifest.fingerprint for manifest in manifests if manifest is not None]
+    made_from = content_id(context.settings, _choices(context), *prints)
     folder = context.stage.folder
     facts = _finished(folder, made_from)
     if facts is None:
@@ -97,7 +101,7 @@ def _job(context: StageContext, storage: Folder) -> Job:
     student = Student.model_validate(context.settings["section"])
     _check_trackers(student.train.track)
     rows, choices = context.inputs["rows"], _choices(context)
-    base = _base(context.model(student.model))
+    base = _base(_start(context, student))
     if student.objective.kind == "logits":
         _check_vocabularies(context, base)
     return Job(
@@ -114,6 +118,14 @@ def _job(context: StageContext, storage: Folder) -> Job:
         storage=storage,
         box=NoteBox(storage, context.attempt),
     )
+
+
+def _start(context: StageContext, student: Student) -> Path:
+    """The folder of the weights that a training starts from."""
+    start = context.inputs.get("start")
+    if start is None:
+        return context.model(student.model)
+    return model_folder(start.folder.child(STUDENT).location)
 
 
 def _check_vocabularies(context: StageContext, base: Path) -> None:

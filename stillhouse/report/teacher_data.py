@@ -7,6 +7,7 @@ from typing import Literal
 
 from core.ledger import Entry
 from stillhouse.report.arms import ArmTable
+from stillhouse.report.assistance import Assistance
 from stillhouse.report.data import (
     Ablations,
     Cascade,
@@ -331,6 +332,8 @@ class TeacherDataReport:
     """Several to one teacher, that with examples last; none where none are compared."""
     prompt_search: PromptSearch | None = None
     """How the prompt of a teacher was searched for, where it was."""
+    assistance: Assistance | None = None
+    """What a teaching assistant's budget bought, where there is one."""
     judges: list[JudgeTable] = field(default_factory=list)
     harness: list[Evaluated] = field(default_factory=list)
     """What lm-eval found, by student."""

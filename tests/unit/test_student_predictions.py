@@ -252,3 +252,37 @@ def test_an_answer_ends_with_the_turn_that_its_template_ends(causal, seq2seq):
     tokenizer = AutoTokenizer.from_pretrained(seq2seq)
     (ids,) = reading("seq2seq").answer_ids(["sports"], tokenizer)
     assert ids == tokenizer("sports")["input_ids"]
+
+
+def drawn(folder, family, **how):
+    """What is drawn of the questions, in a batch."""
+    from pipelines.student_samples import Drawing, DrawingPredictor
+
+    drawing = Drawing(**{"samples": 3, "temperature": 1.0, "max_tokens": 8, "seed": 0, **how})
+    rows = [
+        {"id": f"{n:032x}", "system": "", "turns": [question]}
+        for n, question in enumerate(QUESTIONS)
+    ]
+    found = DrawingPredictor(folder, reading(family), drawing)(pa.Table.from_pylist(rows))
+    return found.to_pylist()
+
+
+@pytest.mark.parametrize("family", ["causal", "seq2seq"])
+def test_samples_are_drawn_behind_what_was_read_once(family, request):
+    """At hardly any temperature each sample is what the student would write by itself."""
+    from pipelines.student_texts import WritingPredictor
+
+    folder = request.getfixturevalue(family)
+    rows = [{"id": str(n), "system": "", "turns": [q]} for n, q in enumerate(QUESTIONS)]
+    written = WritingPredictor(folder, reading(family, max_answer_length=8))(
+        pa.Table.from_pylist(rows)
+    ).to_pylist()
+    cold = drawn(folder, family, temperature=1e-4)
+    assert [row["texts"] for row in cold] == [row["replies"] * 3 for row in written]
+    assert [row["tokens_in"] for row in cold] == [row["tokens_in"] for row in written]
+    assert [row["tokens_out"] for row in cold] == [3 * row["tokens_out"] for row in written]
+    warm, again, other = (drawn(folder, family, seed=seed, samples=8) for seed in (0, 0, 1))
+    texts = [row["texts"] for row in warm]
+    assert all(len(set(eight)) > 1 for eight in texts), "they are drawn"
+    assert texts == [row["texts"] for row in again]
+    assert texts != [row["texts"] for row in other]

@@ -1,0 +1,116 @@
+"""Which rows are put to the teacher once the student is warmed up (2406.05322; the rule is ours).
+
+A row is worth the more, the less the student agrees with itself on it and the less the assistant
+trusts what it came to (`pipelines.signals.doubt`). A student without any answer to a row trusts
+none of itself, and nobody needs to assess that: both signals are 0. A row whose answer the
+assistant could not assess is left out where its confidence counts: what is not known of a row does
+not buy it. Of equal rows those that a draw puts first are taken.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+
+from core.rows import INPUT
+from core.stage import StageContext, StageResult
+from pipelines.questions import each
+from pipelines.row_work import Row, rejected_table
+from pipelines.signals import auroc, doubt
+from pipelines.teacher_budget import Call, affordable, drawing_number, rows_left
+
+
+def acquire(context: StageContext) -> StageResult:
+    """Stage: the rows that the rest of the budget is spent on, the most doubtful ones first.
+
+    Settings: `by`, `signals` or `random`; `consistency` and `student`, their weights; `call`, a
+    `pipelines.teacher_budget.Call` as a dictionary; `calls` or `money`, the whole budget; `seed`.
+    Inputs: `taught` and `answers`, the rows of the warm-up and what the teacher answered to them,
+    where there was one; `sampled`, rows of `core.rows.SAMPLED`, and `assessed`, of
+    `core.rows.ASSESSED`, where `signals` decide; otherwise `rows`, all input rows.
+    """
+    settings, call = context.settings, Call(**context.settings["call"])
+    candidates = list(_doubtful(context) if settings["by"] == "signals" else _any(context))
+    taught = context.inputs.get("taught")
+    before = sum(table.num_rows for table in taught.iter_shards(["id"])) if taught else 0
+    if settings["money"] is not None and not before:
+        ordered = (row for _, row in heapq.nsmallest(len(candidates), candidates, key=_place))
+        rows = affordable(context, ordered, call, settings["money"])
+        wanted = len(rows)
+    else:
+        wanted = rows_left(context, call, before, context.inputs.get("answers"))
+        rows = [row for _, row in heapq.nsmallest(wanted, candidates, key=_place)]
+    listed = [{name: row[name] for name in INPUT.names} for row in rows]
+    nothing = rejected_table(context.stage.stage, [])
+    context.stage.commit_shard("rows", pa.Table.from_pylist(listed, schema=INPUT), nothing)
+    facts = {"candidates": len(candidates), "wanted": wanted, "signals": _signals(context)}
+    return StageResult(["rows"], len(rows), facts=facts)
+
+
+Candidate = tuple[tuple[float, str], Row]
+"""A row with what it is ordered by: its doubt below 0, and its number in a draw."""
+
+
+def _place(candidate: Candidate) -> tuple[float, str]:
+    return candidate[0]
+
+
+def _doubtful(context: StageContext) -> Iterator[Candidate]:
+    settings = context.settings
+    assessed = _confidences(context)
+    for row in each(context.inputs["sampled"]):
+        sure = 0.0 if row["answer"] is None else assessed.get(row["id"])
+        if settings["student"] and sure is None:
+            continue
+        weighed = [
+            (settings["consistency"], row["consistency"]),
+            (settings["student"], sure or 0.0),
+        ]
+        yield (-doubt(weighed), drawing_number(row["id"], settings["seed"])), row
+
+
+def _any(context: StageContext) -> Iterator[Candidate]:
+    taught = context.inputs.get("taught")
+    seen = {row["id"] for row in each(taught)} if taught else set()
+    for row in each(context.inputs["rows"]):
+        if row["id"] not in seen:
+            seen.add(row["id"])
+            yield (0.0, drawing_number(row["id"], context.settings["seed"])), row
+
+
+def _confidences(context: StageContext) -> dict[str, float]:
+    """By the row's id: how sure the assistant is of the student's answer."""
+    assessed = context.inputs.get("assessed")
+    return {row["item"]: row["confidence"] for row in each(assessed)} if assessed else {}
+
+
+def _signals(context: StageContext) -> dict[str, Any]:
+    """How well each signal tells the student's right answers from its wrong ones."""
+    sampled = context.inputs.get("sampled")
+    if sampled is None:
+        return {}
+    known = [row for row in each(sampled) if row["right"] is not None]
+    found = {"consistency": judged([(row["consistency"], row["right"]) for row in known])}
+    if "assessed" in context.inputs:
+        sure = _confidences(context)
+        pairs = [(sure[row["id"]], row["right"]) for row in known if row["id"] in sure]
+        found["student"] = judged(pairs)
+    return found
+
+
+def judged(pairs: list[tuple[float, bool]]) -> dict[str, Any]:
+    """What the report tells of a confidence: answers, those that are right, and the AUROC.
+
+    Args:
+        pairs: The confidence in each answer, and whether it is right.
+    """
+    confidences, right = [c for c, _ in pairs], [r for _, r in pairs]
+    return {
+        "answers": len(pairs),
+        "right": sum(right),
+        "mean": sum(confidences) / len(pairs) if pairs else None,
+        "auroc": auroc(confidences, right),
+    }
