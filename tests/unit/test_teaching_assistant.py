@@ -26,7 +26,9 @@ from pipelines.questions import Questions
 from pipelines.row_work import Rejection, rejected_table
 from pipelines.teacher_budget import dearest, draw_warm_up, rows_of_warm_up
 from stillhouse.methods import lay_out, recipe_model
-from tests.unit.test_recorded import command, stage_of, write_lines
+from stillhouse.reporting import write_report
+from stillhouse.workflow import Workflow, plan_run
+from tests.unit.test_recorded import stage_of, write_lines
 
 ROWS = 40
 PLACES = ["lake", "dam", "sea"]
@@ -78,10 +80,10 @@ def said_to(n):
 
 
 def sureness(n):
-    """The assistant doubts wrong answers, and one right one; of one row it has no number."""
+    """The assistant doubts wrong answers, and one right one."""
     if n % 4 == 0 or n == 6:
         return {" yes": math.log(0.1), " no": math.log(0.3)}
-    return {" yes": NO_NUMBER if n == 7 else math.log(0.6), " no": math.log(0.2)}
+    return {" yes": math.log(0.6), " no": math.log(0.2)}
 
 
 @pytest.fixture
@@ -98,18 +100,27 @@ def folder(tmp_path):
         why, _, place = said_to(n).partition("So ")
         because = f" as {why.strip()}" if why else ""
         prompt = f"Where {n}? It is {place}{because}. Right?"
-        records.append({"prompt": prompt, "logprobs": sureness(n)})
+        if n != 7:  # of which it has said nothing
+            records.append({"prompt": prompt, "logprobs": sureness(n)})
     write_lines(tmp_path / "aide.jsonl", records)
     (tmp_path / "recipe.yaml").write_text(RECIPE)
     return tmp_path
 
 
-def run(folder, *settings, until="teach", fails=False):
-    sets = [part for one in settings for part in ("--set", one)]
-    arguments = ("recipe.yaml", "--run", "run", "--until", until, "--update", *sets)
-    done = command(folder, "run", *arguments)
-    assert (done.returncode != 0) == fails, done.stderr
-    return done.stderr if fails else done.stdout
+class Unseen:
+    """A display that shows nothing."""
+
+    def __getattr__(self, name):
+        return lambda *_: None
+
+
+def run(folder, *settings, until="teach"):
+    """Run the stages up to one, in this process: nothing of it needs Ray."""
+    loaded = load_recipe(folder / "recipe.yaml", recipe_model, settings=settings)
+    place = Run(Folder(str(folder / "run")))
+    plan = plan_run(loaded, place)
+    Workflow(plan, Unseen(), plan.until(until)).run()
+    return place
 
 
 def learnt(folder):
@@ -128,7 +139,7 @@ def bought(folder):
 
 
 def test_a_budget_of_all_rows_is_filtered_by_what_the_assistant_trusts(folder):
-    run(folder, "assist.budget.calls=40")
+    place = run(folder, "assist.budget.calls=40")
     rows = learnt(folder)
     unreadable = {n for n in range(ROWS) if n % 10 == 9}
     doubted = {n for n in range(ROWS) if n % 4 == 0} | {6}
@@ -151,7 +162,8 @@ def test_a_budget_of_all_rows_is_filtered_by_what_the_assistant_trusts(folder):
     # Of 25 right and 10 wrong ones with a number only row 6 is right with no more than a wrong one.
     assert facts["teacher"]["answers"] == 35
     assert facts["teacher"]["auroc"] == pytest.approx((24 + 0.5) / 25)
-    assert stage_of(folder, "assess-teacher").manifest().rejected == {"no-confidence": 1}
+    assert stage_of(folder, "assess-teacher").manifest().rejected == {"not-recorded": 1}
+    write_report(place)
     report = json.loads((folder / "run" / "report.json").read_text())
     found = report["assistance"]
     assert (found["calls"], found["warm_up"], found["acquired"]) == (40, 0, 40)
@@ -207,26 +219,24 @@ def test_a_teacher_that_always_says_the_same_is_told(folder):
         for n in range(ROWS)
     ]
     write_lines(folder / "aide.jsonl", records)
-    run(folder, "assist.budget.calls=40")
+    place = run(folder, "assist.budget.calls=40")
     facts = stage_of(folder, "teach").manifest().facts
     assert facts["explained"]["most_frequent"] == {"label": "dam", "share": 1.0}
     assert facts["teacher"]["auroc"] == 0.5, "the same confidence in all tells nothing"
-    assert "100% of the rows have the label dam" in (folder / "run" / "report.html").read_text()
+    write_report(place)
+    page = (folder / "run" / "report.html").read_text()
+    assert "100.0% of the rows have the label dam" in page
 
 
 def test_an_assistant_without_any_number_ends_the_run(folder):
-    lines = [json.loads(line) for line in (folder / "aide.jsonl").read_text().splitlines()]
-    nothing = {" yes": NO_NUMBER, " no": NO_NUMBER}
-    write_lines(folder / "aide.jsonl", [{**line, "logprobs": nothing} for line in lines])
-    said = run(folder, fails=True)
-    assert "aide gave no confidence in any answer" in said
-    assert "no-confidence" in said
+    write_lines(folder / "aide.jsonl", [{"prompt": "Else?", "logprobs": sureness(1)}])
+    with pytest.raises(WorkError, match=r"aide gave no confidence in any answer.*not-recorded"):
+        run(folder)
 
 
 def test_a_filter_that_leaves_nothing_ends_the_run_before_the_training(folder):
-    said = run(folder, "assist.trust.below=0.9", fails=True)
-    assert "nothing of what the teacher answered can be learnt" in said
-    assert "untrusted" in said
+    with pytest.raises(WorkError, match=r"nothing of what the teacher .* can be learnt.*untrusted"):
+        run(folder, "assist.trust.below=0.9")
 
 
 @pytest.mark.parametrize(
@@ -249,13 +259,13 @@ def test_a_filter_that_leaves_nothing_ends_the_run_before_the_training(folder):
 )
 def test_what_cannot_be_is_told_before_anything_runs(folder, setting, said):
     with pytest.raises(UseError) as told:
-        load_recipe(folder / "recipe.yaml", recipe_model, sets=setting.split("\n"))
+        load_recipe(folder / "recipe.yaml", recipe_model, settings=setting.split("\n"))
     assert said in str(told.value)
 
 
 def test_stages_that_nobody_needs_are_not_laid_out(folder):
     def names(*sets):
-        loaded = load_recipe(folder / "recipe.yaml", recipe_model, sets=list(sets))
+        loaded = load_recipe(folder / "recipe.yaml", recipe_model, settings=list(sets))
         return [stage.name for stage in lay_out(loaded)]
 
     whole = ["inputs", "draw", "ask-warm-up", "teach-warm-up", "warm-up-writer", "sample"]
@@ -331,7 +341,7 @@ def context_of(folder, settings, **stages):
         "{input_per_million: 1000.0, output_per_million: 2000.0, source: a test}}\n"
     )
     sets = ["prices=prices.yaml"]
-    recipe = load_recipe(folder / "recipe.yaml", recipe_model, sets=sets).recipe
+    recipe = load_recipe(folder / "recipe.yaml", recipe_model, settings=sets).recipe
     return StageContext(
         stage=place.stage("acquire", "w" * 12),
         recipe=LoadedRecipe(recipe, folder),
