@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
@@ -22,27 +22,57 @@ from core.recipe_sweep import Sweep
 from core.recipe_teachers import AnyTeacher, RecordedTeacher
 
 
+class RowFile(Section):
+    """Labelled rows with choices of their own, which somebody else has published."""
+
+    file: str
+    """The file, beside the recipe; of a set of many files an archive of one part of it."""
+    format: str | None = None
+    """The data set whose authors publish such files; lines of JSON if absent."""
+    limit: int | None = Field(default=None, ge=1)
+    """Rows at most, drawn by their content."""
+
+
 class Task(Section):
     """What the student must learn, in the words that the teacher reads."""
 
     instruction: str = Field(min_length=1)
-    """One or two sentences that tell a person, or a model, what to do with an input."""
+    """One or two sentences that tell a person, or a model, what to do with an input; `{subject}`
+    in it is the row's subject, where rows have some."""
     question_name: str = "Question"
     """What an input is called in prompts, such as `Headline`."""
     answer_name: str = "Answer"
     """What an answer is called in prompts, such as `News desk`."""
-    choices: list[Annotated[str, Field(min_length=1)]] = Field(min_length=2)
-    """The answers to choose from, the same for every row."""
+    choices: list[Annotated[str, Field(min_length=1)]] | None = Field(default=None, min_length=2)
+    """The answers to choose from, where they are the same for every row; if absent, every row has
+    choices of its own."""
     examples: str
     """JSONL file of the few labelled rows that the method starts from, beside the recipe:
-    {"question": ..., "answer": ...}."""
+    {"question": ..., "answer": ...}, with "choices" where every row has its own."""
     evaluation: str
     """JSONL file of labelled rows that nothing is learnt from: before the evaluation they are only
     read to drop items that copy from them."""
+    format: str | None = None
+    """The data set in whose form both files are published, such as `mmlu`; JSONL if absent."""
+    shots: int | None = Field(default=None, ge=1)
+    """Examples that are used, the first of the file, or of each subject in it; all if absent."""
+    limit: int | None = Field(default=None, ge=1)
+    """Evaluation rows at most, drawn by their content; all if absent."""
+
+    @property
+    def words(self) -> dict[str, Any]:
+        """What of it stands in prompts, and so decides what teachers are asked."""
+        return self.model_dump(include={"instruction", "question_name", "answer_name", "choices"})
+
+    @model_validator(mode="after")
+    def _published_rows_have_choices(self) -> Self:
+        if self.format is not None and self.choices is not None:
+            raise ValueError("format is of rows with choices of their own: leave choices out")
+        return self
 
     @model_validator(mode="after")
     def _choices_differ(self) -> Self:
-        folded = [choice.strip().casefold() for choice in self.choices]
+        folded = [choice.strip().casefold() for choice in self.choices or ()]
         if len(set(folded)) < len(folded):
             raise ValueError("two choices are the same but for case or blanks")
         return self
@@ -137,7 +167,7 @@ class TrainingRecipe(Recipe):
 
 
 class StudentRecipe(TrainingRecipe):
-    """The sections of every method whose students are served and choose from one list."""
+    """The sections of every method whose students are served and choose."""
 
     task: Task
     """What the student must learn."""
@@ -146,8 +176,8 @@ class StudentRecipe(TrainingRecipe):
 
     @property
     def choices(self) -> list[str]:
-        """The answers of every row."""
-        return self.task.choices
+        """The answers of every row; empty where rows have choices of their own."""
+        return self.task.choices or []
 
     def files(self) -> dict[str, str]:
         """Input files that the recipe names, by the dotted key that names them."""
@@ -170,7 +200,7 @@ class LoadedRecipe:
 
     @property
     def student_recipe(self) -> StudentRecipe:
-        """The recipe, in a method whose students are served and choose from one list."""
+        """The recipe, in a method whose students are served and choose."""
         assert isinstance(self.recipe, StudentRecipe)
         return self.recipe
 

@@ -23,6 +23,7 @@ TASK = pa.schema(
         _required("choices", _strings),
         pa.field("answer", pa.int32()),  # index into choices; null where nobody knows it
         pa.field("difficulty", pa.string()),  # the evaluation file's own word, if it has one
+        pa.field("subject", pa.string()),  # of which the row is, if the file has several
     ]
 )
 """Labelled rows that a person wrote: the examples and the evaluation set."""
@@ -47,6 +48,7 @@ GENERATED = pa.schema(
         _required("question", pa.string()),
         _required("choices", _strings),
         _required("intended", pa.int32()),  # index of the choice that the teacher was to write for
+        pa.field("subject", pa.string()),  # of the examples that it was shown
         _required("usage", USAGE),
     ]
 )
@@ -88,13 +90,14 @@ SCORED = pa.schema(
         _required("question", pa.string()),
         _required("choices", _strings),
         pa.field("intended", pa.int32()),  # of a generated item
-        # Natural-log probability of each choice's label over the whole vocabulary, one prefill,
-        # before any temperature; the mean over orders of the examples and permutations of listed
-        # choices, where there are several.
+        pa.field("subject", pa.string()),  # of the row, and so of the examples in the prompt
+        # Natural-log probability of each choice's label, or of its whole text, over the whole
+        # vocabulary, before any temperature; the mean over orders of the examples and permutations
+        # of listed choices, where there are several.
         _required("logprobs", _floats),
-        # The same after subtracting the labels' log-probabilities for inputs without content
-        # (contextual calibration, Zhao et al. 2021).
-        _required("calibrated", _floats),
+        # The same after subtracting the log-probabilities for inputs without content (contextual
+        # calibration, Zhao et al. 2021); null of choices under letters that differ by row.
+        pa.field("calibrated", _floats),
         _required("usage", USAGE),
     ]
 )
@@ -146,6 +149,7 @@ PREDICTION = pa.schema(
         _required("predicted", pa.int32()),
         _required("probabilities", _floats),  # sum to 1 over the choices
         pa.field("difficulty", pa.string()),
+        pa.field("subject", pa.string()),
     ]
 )
 """Answers to the evaluation rows."""

@@ -19,7 +19,7 @@ from pipelines.student_choices import choose
 
 
 def predict_teacher(context: StageContext) -> StageResult:
-    """Stage: a teacher's answers, raw and calibrated, from its scores.
+    """Stage: a teacher's answers from its scores, raw and, where there are such, calibrated.
 
     Inputs: `scored`; `rows`, the task rows that were scored.
     """
@@ -33,6 +33,7 @@ def predict_teacher(context: StageContext) -> StageResult:
             ("raw", scored[task["id"]]["logprobs"]),
             ("calibrated", scored[task["id"]]["calibrated"]),
         )
+        if scores is not None
     ]
     if not predictions:
         raise WorkError(
@@ -85,6 +86,7 @@ def _prediction(task: dict[str, Any], model: str, probabilities: np.ndarray) -> 
         "predicted": choices.index(choices[first]),
         "probabilities": [float(p) for p in probabilities],
         "difficulty": task["difficulty"],
+        "subject": task.get("subject"),
     }
 
 

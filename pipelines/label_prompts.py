@@ -1,4 +1,4 @@
-"""The prompts by which choices are scored: after each, one label stands for each choice."""
+"""The prompts by which choices are scored: after each, a label stands for each choice."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class LabelPrompt:
 
     text: str
     labels: list[str]
-    """By place: what may follow the text, with the blank before a word; single tokens."""
+    """By place: what may follow the text, with the blank before a word."""
     listed: list[int]
     """By place: the choice that the label stands for."""
 
@@ -29,24 +29,29 @@ class LabelPrompts:
     permutations: int | None = None
     """Orders in which choices are listed under letters, for each order of the examples; None for
     the choices' own words as labels, which are not listed."""
+    whole: bool = False
+    """Whether a choice is scored by all tokens of its text; otherwise its label is one token."""
 
     @property
     def file(self) -> str:
         """The prompt file that is filled in."""
         return f"{FOLDER}/score_{'choice' if self.permutations is None else 'letter'}.j2"
 
-    def ask(self, question: str, choices: list[str]) -> list[LabelPrompt]:
+    def ask(
+        self, question: str, choices: list[str], subject: str | None = None
+    ) -> list[LabelPrompt]:
         """The prompts of one row: every permutation of its choices in every order."""
+        prompts = self.prompts.about(subject)
         if self.permutations is None:
             words, listed = [f" {choice}" for choice in choices], list(range(len(choices)))
             return [
-                LabelPrompt(self.prompts.score_choice(question, order), words, listed)
+                LabelPrompt(prompts.score_choice(question, order), words, listed)
                 for order in range(self.orders)
             ]
         letters = [f" {letter}" for letter in LETTERS[: len(choices)]]
         return [
             LabelPrompt(
-                self.prompts.score_letter(question, choices, order, number),
+                prompts.score_letter(question, choices, order, number),
                 letters,
                 permutation(len(choices), number),
             )

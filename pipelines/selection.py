@@ -18,7 +18,8 @@ def select(context: StageContext) -> StageResult:
     """Stage: keep the scored items that a student should learn from, and add the examples.
 
     Settings: `scores` (`raw` or `calibrated`), `agree` (the teacher's first choice must be the
-    choice that the item was written for), `min_confidence` (of its first choice).
+    choice that the item was written for), `min_confidence` (of its first choice), `hard_label`
+    (`teacher`, its first choice, or `written`), `most` (items at most, of the smallest ids).
     Inputs: `examples`, task rows; `scored`; `items`, the generated rows that were scored.
     """
     settings = context.settings
@@ -27,7 +28,7 @@ def select(context: StageContext) -> StageResult:
     }
     column = "calibrated" if settings["scores"] == "calibrated" else "logprobs"
     rows = example_rows(context)
-    rejections = []
+    examples, rejections = len(rows), []
     for row in context.inputs["scored"].read().to_pylist():
         rejection = judge(
             row, column, agree=settings["agree"], min_confidence=settings["min_confidence"]
@@ -40,12 +41,19 @@ def select(context: StageContext) -> StageResult:
                 "id": row["id"],
                 "question": row["question"],
                 "choices": row["choices"],
-                "answer": int(np.argmax(row[column])),
+                "answer": (
+                    int(np.argmax(row[column]))
+                    if settings["hard_label"] == "teacher"
+                    else row["intended"]
+                ),
                 "logits": row[column],
                 "weight": 1.0,
                 "source": modes[row["item"]],
             }
         )
+    if settings["most"] is not None:
+        kept = sorted(row["id"] for row in rows[examples:])[: settings["most"]]
+        rows = rows[:examples] + [row for row in rows[examples:] if row["id"] in set(kept)]
     rejected = rejected_table(context.stage.stage, rejections)
     context.stage.commit_shard("rows", pa.Table.from_pylist(rows, schema=TRAINING), rejected)
     return StageResult(["rows"], len(rows), count_by_reason(rejected))

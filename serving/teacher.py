@@ -18,16 +18,19 @@ class ChoiceScorer(Protocol):
     """How a teacher is asked to choose; travels to the replica."""
 
     @property
-    def choices(self) -> Sequence[str]:
-        """What it chooses from."""
+    def choices(self) -> Sequence[str] | None:
+        """What it chooses from; None where questions bring their choices."""
         ...
 
     @property
     def offsets(self) -> Sequence[float]:
-        """Per choice, subtracted from its log-probability (calibration); zeros for raw scores."""
+        """Per choice, subtracted from its log-probability (calibration); zeros for raw scores.
+
+        None where questions bring their choices.
+        """
         ...
 
-    async def score(self, engine: Engine, question: str) -> LabelScores:
+    async def score(self, engine: Engine, question: str, choices: list[str]) -> LabelScores:
         """Log-probabilities of the choices, by all the prompts that it takes."""
         ...
 
@@ -45,7 +48,8 @@ class PromptedTeacher:
     @property
     def description(self) -> Description:
         """What is told of it."""
-        choices = tuple(self.scorer.choices)
+        own = self.scorer.choices
+        choices = None if own is None else tuple(own)
         return Description("teacher", "causal", choices, runs_on=self.engine.model)
 
     def load(self, settings: Serve) -> LoadedTeacher:  # noqa: ARG002, the engine has its own
@@ -59,7 +63,6 @@ class LoadedTeacher:
     def __init__(self, teacher: PromptedTeacher) -> None:
         self.description = teacher.description
         self._teacher = teacher
-        self._choices = tuple(teacher.scorer.choices)
 
     async def answer(self, questions: Sequence[Question]) -> list[Answer]:
         """Answer questions, all of them in the engine at once."""
@@ -70,14 +73,19 @@ class LoadedTeacher:
         return self._teacher.engine.statistics()
 
     async def _answer(self, question: Question) -> Answer:
-        if question.choices is not None:
+        own = self.description.choices
+        if own is not None and question.choices is not None:
             return Answer((), [], error="this model has choices of its own: ask /v1/classify")
+        choices = own or question.choices
+        if choices is None:
+            detail = "this model needs a question with choices: ask /v1/multiple-choice"
+            return Answer((), [], error=detail)
         scorer = self._teacher.scorer
-        scores = await scorer.score(self._teacher.engine, question.text)
+        scores = await scorer.score(self._teacher.engine, question.text, list(choices))
         if scores.error:
             return Answer((), [], scores.usage, scores.error)
-        found = choice_probabilities(scores.logprobs, scorer.offsets)
-        return Answer(self._choices, found, scores.usage)
+        found = choice_probabilities(scores.logprobs, scorer.offsets or [0.0] * len(choices))
+        return Answer(choices, found, scores.usage)
 
 
 def choice_probabilities(logprobs: Sequence[float], offsets: Sequence[float]) -> list[float]:

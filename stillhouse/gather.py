@@ -23,6 +23,8 @@ WRITE, SELECT = "pipelines.writing:write_items", "pipelines.selection:select"
 SCORE, CLEAN = "pipelines.scoring:score", "pipelines.curation:curate"
 TEACHER, STUDENT = "pipelines.evaluation:predict_teacher", "pipelines.evaluation:predict_student"
 TRAIN = "training.stage:train"
+EVALUATION = "evaluation"
+"""The stage with the rows that all models answer."""
 
 
 @dataclass
@@ -45,17 +47,19 @@ def gather(run: Run) -> report.ReportData:
 def gather_of(reader: StudentReader) -> report.ReportData:
     """The same of a reader, about its student."""
     recipe = reader.loaded.student_recipe
+    choices = recipe.choices
     predictions = [
         row
         for function in (TEACHER, STUDENT)
         for stage in reader.stages(function)
+        if stage.inputs["rows"] == EVALUATION
         for row in reader.rows(stage.name)
     ]
     qualities = _qualities(reader, predictions)
     comparison = _comparison(reader, qualities, predictions)
     kept = [row for stage in reader.stages(SELECT) for row in reader.rows(stage.name)]
     scored = _scored_items(reader)
-    answers = _answers(comparison, predictions)
+    answers = _answers(comparison, predictions, choices)
     costs = economics(reader, reader.student, reader.ancestors(f"train-{reader.student}"))
     rejected = _rejected(reader)
     different = [row for row in answers if row.teacher is not None and row.teacher != row.student]
@@ -64,20 +68,20 @@ def gather_of(reader: StudentReader) -> report.ReportData:
         name=recipe.name,
         method=recipe.method,
         instruction=recipe.task.instruction,
-        choices=recipe.task.choices,
-        warnings=_warnings(reader, qualities, comparison),
+        choices=choices,
+        warnings=_warnings(reader, qualities, comparison, predictions),
         qualities=qualities,
         comparison=comparison,
-        confusion=_confusion(comparison, answers, len(recipe.task.choices)),
+        confusion=_confusion(comparison, answers, len(choices)),
         economics=costs,
         servings=servings(reader, reader.student),
         stages=_stage_costs(reader),
         ways=_ways(reader, kept, scored),
         rejections=_rejections(reader, scored),
-        balance=_balance(recipe.task.choices, scored, kept, _score_column(reader)),
+        balance=_balance(choices, scored, kept, _score_column(reader)),
         confidence=_confidence(scored, _score_column(reader)),
         trainings=_trainings(reader),
-        kept=samples([_training_row(row, _temperature(reader)) for row in kept]),
+        kept=samples([_training_row(row, _temperature(reader), choices) for row in kept]),
         rejected=samples(rejected),
         disagreements=samples(different),
         mistakes=samples(wrong),
@@ -87,6 +91,7 @@ def gather_of(reader: StudentReader) -> report.ReportData:
         sweep=sweep_of(reader),
         ablations=ablations_of(reader),
         cascade=told_cascade(reader, reader.student, costs),
+        domains=_domains(reader),
     )
 
 
@@ -123,21 +128,37 @@ def _quality(reader: StudentReader, role: tuple[Any, str], rows: list[Row]) -> r
         right = [row["predicted"] == row["answer"] for row in some]
         return report.Score.of(sum(right), len(right))
 
-    words = dict.fromkeys(row["difficulty"] for row in rows if row["difficulty"] is not None)
+    def score_by(column: str) -> dict[str, report.Score]:
+        by_word: dict[str, list[Row]] = {}
+        for row in rows:
+            if row[column] is not None:
+                by_word.setdefault(row[column], []).append(row)
+        return {w: score(by_word[w]) for w in sorted(by_word)} if len(by_word) > 1 else {}
+
     return report.Quality(
         name=role[1],
         role=role[0],
         score=score(rows),
-        by_difficulty={
-            word: score(row for row in rows if row["difficulty"] == word) for word in sorted(words)
-        }
-        if len(words) > 1
-        else {},
+        by_difficulty=score_by("difficulty"),
         by_choice=[
             score(row for row in rows if row["answer"] == index)
-            for index in range(len(reader.loaded.student_recipe.task.choices))
+            for index in range(len(reader.loaded.student_recipe.choices))
         ],
+        by_subject=score_by("subject"),
     )
+
+
+def _domains(reader: StudentReader) -> list[report.DomainScore]:
+    """What students answer to rows of other domains."""
+    found, roles = [], _roles(reader)
+    for stage in reader.stages(STUDENT):
+        if stage.inputs["rows"] == EVALUATION:
+            continue
+        right = [row["predicted"] == row["answer"] for row in reader.rows(stage.name)]
+        domain = stage.inputs["rows"].removeprefix(f"{EVALUATION}-")
+        model = roles[stage.settings["name"]][1]
+        found.append(report.DomainScore(domain, model, report.Score.of(sum(right), len(right))))
+    return found
 
 
 def _comparison(
@@ -168,7 +189,9 @@ def _comparison(
     )
 
 
-def _answers(comparison: report.Comparison | None, predictions: list[Row]) -> list[report.Answer]:
+def _answers(
+    comparison: report.Comparison | None, predictions: list[Row], choices: list[str]
+) -> list[report.Answer]:
     """What the compared two answered to each evaluation row."""
     if comparison is None:
         return []
@@ -187,6 +210,7 @@ def _answers(comparison: report.Comparison | None, predictions: list[Row]) -> li
             student=row["predicted"],
             student_probabilities=row["probabilities"],
             difficulty=row["difficulty"],
+            choices=None if choices else row["choices"],
         )
         for row in predictions
         if row["model"] == student_name
@@ -196,7 +220,7 @@ def _answers(comparison: report.Comparison | None, predictions: list[Row]) -> li
 def _confusion(
     comparison: report.Comparison | None, answers: list[report.Answer], choices: int
 ) -> report.Confusion | None:
-    if comparison is None:
+    if comparison is None or not choices:
         return None
     counts = np.zeros((choices, choices), dtype=int)
     for row in answers:
@@ -249,11 +273,21 @@ def _ways(reader: StudentReader, kept: list[Row], scored: list[Row]) -> list[rep
             name=stage.settings["mode"],
             asked=stage.extent["rows"],
             generated=reader.manifest(stage.name).rows,
+            duplicates=_duplicates(reader, stage.settings["mode"]),
             scored=sum(row["mode"] == stage.settings["mode"] for row in scored),
             kept=sum(row["source"] == stage.settings["mode"] for row in kept),
         )
         for stage in reader.stages(WRITE)
     ]
+
+
+def _duplicates(reader: StudentReader, mode: str) -> int:
+    """Items of a way that were dropped for what they repeat."""
+    reasons = [
+        reader.manifest(stage.name).facts.get("rejected_by_mode", {}).get(mode, {})
+        for stage in reader.stages(CLEAN)
+    ]
+    return sum(found.get(word, 0) for found in reasons for word in ("duplicate", "near-duplicate"))
 
 
 def _rejections(reader: StudentReader, scored: list[Row]) -> list[report.Rejection]:
@@ -297,7 +331,7 @@ def _score_column(reader: StudentReader) -> str:
 def _balance(
     choices: Sequence[str], scored: list[Row], kept: list[Row], column: str
 ) -> list[report.Balance]:
-    if not scored:
+    if not scored or not choices:
         return []
     return [
         report.Balance(
@@ -322,12 +356,13 @@ def _temperature(reader: StudentReader) -> float:
     return objective.temperature if isinstance(objective, ChoiceObjective) else 0.0
 
 
-def _training_row(row: Row, temperature: float) -> report.TrainingRow:
+def _training_row(row: Row, temperature: float, choices: list[str]) -> report.TrainingRow:
     logits = row["logits"]
     soft = None
     if logits is not None and temperature > 0:
         soft = softmax(np.array(logits) / temperature).tolist()
-    return report.TrainingRow(row["id"], row["question"], row["answer"], soft, row["source"])
+    own = None if choices else row["choices"]
+    return report.TrainingRow(row["id"], row["question"], row["answer"], soft, row["source"], own)
 
 
 def _trainings(reader: StudentReader) -> list[report.Training]:
@@ -347,15 +382,19 @@ def _trainings(reader: StudentReader) -> list[report.Training]:
 
 
 def _warnings(
-    reader: StudentReader, qualities: list[report.Quality], comparison: report.Comparison | None
+    reader: StudentReader,
+    qualities: list[report.Quality],
+    comparison: report.Comparison | None,
+    predictions: list[Row],
 ) -> list[str]:
     """What a reader must know before trusting the figures."""
     warnings = []
     undone = [stage.name for stage in reader.layout if stage.name not in reader.finished]
     if undone:
         warnings.append(f"The run is not finished. Missing: {', '.join(undone)}.")
+    asked = {row["id"]: len(row["choices"]) for row in predictions}
+    chance = sum(1 / number for number in asked.values()) / (len(asked) or 1)
     for quality in qualities:
-        chance = 1 / len(reader.loaded.student_recipe.task.choices)
         low = quality.score.low
         if quality.role == "teacher" and low is not None and low <= chance:
             warnings.append(

@@ -26,22 +26,25 @@ DatasetFormat = Literal[
     "commonsense_qa",
     "conjnli",
     "control",
+    "dream",
     "govreport",
     "gsm8k",
     "help",
+    "mmlu",
     "multiarith",
     "openbookqa",
     "piqa",
     "piqa_dev",
     "pubmedqa",
     "qasc",
+    "race",
     "riddlesense",
     "svamp",
     "tinyllm",
 ]
-"""The twelve sets of language understanding, three of summaries and two of chats of 2410.18588, and
-the six of 2402.04616, two of which are among those; `tinyllm` is the form in which the authors of
-the latter give all of theirs."""
+"""The twelve sets of language understanding, three of summaries and two of chats of 2410.18588; the
+six of 2402.04616, two of which are among those, and `tinyllm`, the form in which its authors give
+all of theirs; and MMLU, by which 2412.09807 measures, beside RACE and DREAM, of other domains."""
 
 Fields = dict[str, Any]
 Reader = Callable[[Path], Iterator[tuple[int, Fields | Rejection]]]
@@ -52,6 +55,7 @@ MODULES = {
     "inference": ("anli", "conjnli", "control", "help"),
     "question_answering": ("arc", "commonsense_qa", "openbookqa", "qasc", "riddlesense"),
     "choices": ("piqa", "piqa_dev", "tinyllm"),
+    "examinations": ("dream", "mmlu", "race"),
     "summaries": ("bbc_news", "chain_of_density", "govreport"),
     "chats": ("baize_alpaca", "baize_quora"),
 }
@@ -63,7 +67,7 @@ def dataset_rows(name: DatasetFormat, file: Path) -> Iterator[tuple[int, Fields 
 
     Args:
         name: Which set.
-        file: As its authors give it out.
+        file: As its authors give it out; of sets of many files an archive of one part.
 
     Raises:
         UseError: The whole file is not in the set's form.

@@ -6,7 +6,7 @@ import csv
 import json
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,10 @@ from pipelines.datasets import Fields
 from pipelines.row_files import file_rows
 from pipelines.row_work import Rejection
 
-FAULTS = (AttributeError, IndexError, KeyError, StopIteration, TypeError, ValueError)
+FAULTS = (
+    *(AttributeError, IndexError, KeyError, StopIteration, TypeError, ValueError),
+    csv.Error,
+)
 """What making a row raises where a record has not the form of its set."""
 
 LARGEST_MEMBER = 50_000_000
@@ -38,9 +41,35 @@ def made(
         try:
             yield number, make(record)
         except FAULTS as error:
-            told = f"{error}" if isinstance(error, ValueError) else f"{error!r} is not in it"
-            detail = f"row {number} has not the form of its data set: {told}"
-            yield number, Rejection("other-format", detail, record)
+            yield number, _other_format(number, record, error)
+
+
+def split(
+    records: Iterator[tuple[int, Any]], parts: Callable[[Any], Iterable[Any]]
+) -> Iterator[tuple[int, Any]]:
+    """Take records apart that hold several rows each; all of one have its number.
+
+    Args:
+        records: With their numbers; rejections pass as they are.
+        parts: Raises one of `FAULTS` where a record has not the form; all of it is rejected then.
+    """
+    for number, record in records:
+        if isinstance(record, Rejection):
+            yield number, record
+            continue
+        try:
+            found = list(parts(record))
+        except FAULTS as error:
+            yield number, _other_format(number, record, error)
+        else:
+            yield from ((number, part) for part in found)
+
+
+def _other_format(number: int, record: Any, error: Exception) -> Rejection:
+    told = f"{error}" if isinstance(error, ValueError) else f"{error!r} is not in it"
+    return Rejection(
+        "other-format", f"row {number} has not the form of its data set: {told}", record
+    )
 
 
 def json_records(file: Path) -> Iterator[tuple[int, Any]]:

@@ -59,6 +59,14 @@ class Quality:
     """By the evaluation file's own words, such as plain and hard; empty where it has none."""
     by_choice: list[Score] = field(default_factory=list)
     """By the right answer, in the order of the choices; empty where it was not counted."""
+    by_subject: dict[str, Score] = field(default_factory=dict)
+    """By the rows' subjects; empty where they have fewer than two."""
+
+    @property
+    def subject_mean(self) -> float | None:
+        """Mean of the accuracies by subject, 0 to 1, each subject with the same weight."""
+        shares = [score.share for score in self.by_subject.values() if score.share is not None]
+        return sum(shares) / len(shares) if shares else None
 
 
 @dataclass(frozen=True)
@@ -232,6 +240,8 @@ class Way:
     """Rows that the teacher was asked for."""
     generated: int
     """Rows that could be read from its answers."""
+    duplicates: int
+    """Of these, rows that say the same, or nearly so, as an earlier one."""
     scored: int
     kept: int
     """Rows that the student was given."""
@@ -469,6 +479,8 @@ class TrainingRow:
     """Soft label as the student saw it, by choice; None where it had only the hard one."""
     source: str
     """Such as example, decomposed or json."""
+    choices: list[str] | None = None
+    """The row's own; None where they are the task's."""
 
 
 @dataclass(frozen=True)
@@ -497,6 +509,19 @@ class Answer:
     student: int
     student_probabilities: list[float] | None
     difficulty: str | None
+    choices: list[str] | None = None
+    """The row's own; None where they are the task's."""
+
+
+@dataclass(frozen=True)
+class DomainScore:
+    """How a model answers rows of another domain."""
+
+    domain: str
+    """Their name in the recipe."""
+    model: str
+    """As a quality's name."""
+    score: Score
 
 
 @dataclass(frozen=True)
@@ -556,6 +581,7 @@ class ReportData:
     instruction: str
     """The task in the words that the teacher reads."""
     choices: list[str]
+    """Of every row; empty where rows have their own."""
     warnings: list[str]
     """Sentences that a reader must know before trusting the figures."""
     qualities: list[Quality]
@@ -588,6 +614,8 @@ class ReportData:
     """The same of these."""
     cascade: Cascade | None = None
     """None until both have answered the evaluation rows."""
+    domains: list[DomainScore] = field(default_factory=list)
+    """Rows of other domains; empty where the recipe has none."""
 
     def quality(self, name: str) -> Quality | None:
         """The quality of that name."""

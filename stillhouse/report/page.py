@@ -78,6 +78,11 @@ def render(data: ReportData) -> str:
         cpu_ratio=cpu_ratio(data.servings),
         way_keys=_way_keys(data),
         confused=_confused(data),
+        rows_of_subject=lambda name: max(
+            quality.by_subject[name].total
+            for quality in data.qualities
+            if name in quality.by_subject
+        ),
         matrix=data.confusion is not None and len(data.choices) <= MOST_CHOICES,
         rejections=_rejections(data),
         kept=listed(data.kept, _training_texts, lambda row: row.source),
@@ -94,15 +99,18 @@ def _contents(data: ReportData) -> list[str]:
 
 
 def _environment(data: ReportData) -> Environment:
-    def choice(index: int | None) -> str:
-        known = index is not None and 0 <= index < len(data.choices)
-        return cut(data.choices[index], WORDS) if known and index is not None else wording.UNKNOWN
+    def choice(index: int | None, own: Sequence[str] | None = None) -> str:
+        names = own or data.choices
+        known = index is not None and 0 <= index < len(names)
+        return cut(names[index], WORDS) if known and index is not None else wording.UNKNOWN
 
-    def bars(probabilities: Sequence[float] | None, answer: int | None) -> list[Bar]:
+    def bars(
+        probabilities: Sequence[float] | None, answer: int | None, own: Sequence[str] | None
+    ) -> list[Bar]:
         ranked = sorted(enumerate(probabilities or []), key=lambda pair: -pair[1])
         if len(ranked) <= MOST_BARS:
             ranked.sort()  # few enough for the order that every row has
-        return [Bar(choice(i), share, i == answer) for i, share in ranked[:MOST_BARS]]
+        return [Bar(choice(i, own), share, i == answer) for i, share in ranked[:MOST_BARS]]
 
     made = environment(data.economics.currency)
     made.filters.update(bars=bars, choice=choice)
@@ -116,7 +124,9 @@ def _figures(data: ReportData) -> dict[str, Any]:
         "headline": figures.headline(student, teacher) if both and student and teacher else None,
         "quality": figures.qualities(data.qualities),
         "difficulty": figures.difficulty(data.qualities),
-        "choices": figures.choices(student, teacher, data.choices) if student else None,
+        "choices": figures.choices(student, teacher, data.choices)
+        if student and data.choices
+        else None,
         "stages": figures.stages(data.stages),
         "latency": figures.latency(data.servings),
         "rates": serving_figures.rates(data.servings),

@@ -78,6 +78,18 @@ CHAT = (
     "[|AI|] A wall.\n[|Human|] Who\nbuilds them?\n[|AI|] Beavers.\n[|Human|] "
 )
 
+RACE = {
+    "article": "Beavers build dams.",
+    "questions": ["What do they build?"],
+    "options": [["lakes", "dams"]],
+    "answers": ["B"],
+}
+DREAM = [
+    ["M: Where is the dam?", "W: At the lake."],
+    [{"question": "Where is it?", "choice": ["At sea.", "At the lake."], "answer": "At the lake."}],
+    "4-1",
+]
+
 FILES = {
     "aqua": (
         "test.json",
@@ -203,6 +215,34 @@ FILES = {
         ),
         {"document": "A caf\xe9.", "headline": "Dam", "topic": "tech"},
     ),
+    "mmlu": (
+        "test.tar",
+        tarred(**{"test/high_school_physics_test.csv": b'"Where, then?",lake,dam,sea,sky,B\n'}),
+        {
+            "question": "Where, then?",
+            "choices": ["lake", "dam", "sea", "sky"],
+            "answer": "dam",
+            "subject": "high school physics",
+        },
+    ),
+    "race": (
+        "dev.zip",
+        zipped(**{"high/1.txt": json.dumps(RACE)}),
+        {
+            "question": "Beavers build dams.\n\nWhat do they build?",
+            "choices": ["lakes", "dams"],
+            "answer": "dams",
+        },
+    ),
+    "dream": (
+        "dev.json",
+        json.dumps([DREAM]),
+        {
+            "question": "M: Where is the dam?\nW: At the lake.\n\nWhere is it?",
+            "choices": ["At sea.", "At the lake."],
+            "answer": "At the lake.",
+        },
+    ),
     "baize_quora": (
         "quora_chat_data.json",
         json.dumps([{"topic": "dams", "input": CHAT}]),
@@ -276,11 +316,40 @@ def test_a_record_in_another_form_is_rejected_and_the_rest_is_read(tmp_path, nam
     file = tmp_path / "rows.jsonl"
     record = FILES[name][1]
     sound = json.dumps(json.loads(record)[0]) if record.startswith("[") else record.strip()
-    file.write_text("".join(f"{line}\n" for line in [sound, *BROKEN, sound]))
+    lines = [sound, *BROKEN, sound]
+    # A record that is a list itself stands in one.
+    listed = f"[{','.join(line for line in lines if line != '{')}]"
+    file.write_text(listed if sound.startswith("[") else "".join(f"{line}\n" for line in lines))
     found = rows_of(name, file)
     assert [found[0], found[-1]] == [FILES[name][2]] * 2
     assert all(isinstance(row, Rejection) for row in found[1:-1])
-    assert {row.reason for row in found[1:-1]} == {"other-format", "not-json"}
+    assert {row.reason for row in found[1:-1]} <= {"other-format", "not-json"}
+
+
+def test_a_file_of_an_archive_in_another_form_is_rejected_and_the_rest_is_read(tmp_path):
+    texts = [json.dumps(RACE), *BROKEN, json.dumps(RACE | {"answers": []})]
+    members = {f"{number:02}.txt": text.encode() for number, text in enumerate(texts)}
+    table = b'What?,a,b,c,d,E\nWhat?,a,b,c,B\n\nWhat?,a,b,c,d,"D"\n'
+    file = tmp_path / "all.zip"
+    file.write_bytes(zipped(**members, **{"law_dev.csv": table}))
+    first, *others = rows_of("race", file)
+    assert first == FILES["race"][2]
+    assert [row.reason for row in others] == ["other-format"] * (len(BROKEN) + 1)
+    *faults, last = rows_of("mmlu", file)
+    assert (last["subject"], last["answer"]) == ("law", "d")
+    assert [row.reason for row in faults] == ["other-format"] * 3
+
+
+@REAL
+def test_the_57_subjects_of_mmlu_are_read_whole(tmp_path):
+    for part, number in (("dev", 5 * 57), ("test", 14_042)):
+        file = tmp_path / f"{part}.tar"
+        with tarfile.open(file, "w") as archive:
+            archive.add(DATA / "mmlu" / part, part)
+        found = rows_of("mmlu", file)
+        assert len(found) == number
+        assert not any(isinstance(row, Rejection) for row in found)
+        assert len({row["subject"] for row in found}) == 57
 
 
 def test_biomedical_records_are_read_as_rows_too_and_others_are_rejected(tmp_path):

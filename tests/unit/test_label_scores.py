@@ -21,8 +21,8 @@ TASK = Task(
     evaluation="y",
 )
 EXAMPLES = [
-    {"question": "herring", "choices": CHOICES, "answer": 0},
-    {"question": "deer", "choices": CHOICES, "answer": 2},
+    {"question": "herring", "choices": CHOICES, "answer": 0, "subject": None},
+    {"question": "deer", "choices": CHOICES, "answer": 2, "subject": None},
 ]
 
 

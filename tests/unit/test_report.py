@@ -263,7 +263,7 @@ def realistic() -> d.ReportData:
                 tokens_out=400,
             ),
         ],
-        ways=[d.Way("decomposed", 1024, 1020, 985, 760), d.Way("json", 128, 100, 97, 41)],
+        ways=[d.Way("decomposed", 1024, 1020, 20, 985, 760), d.Way("json", 128, 100, 2, 97, 41)],
         rejections=[
             d.Rejection("clean", "disagrees", "decomposed", 189),
             d.Rejection("clean", "disagrees", "json", 47),
@@ -395,7 +395,7 @@ def awkward() -> d.ReportData:
         economics=d.Economics("CHF", 12.5, 0.02, 0.03, 1000, math.inf, math.inf),
         servings=[replace(data.servings[0], p99_ms=None, cpu_seconds_per_thousand=None)],
         stages=[replace(data.stages[0], money=None), *data.stages[1:]],
-        ways=[d.Way("decomposed", 64, 64, 64, 64), d.Way("json", 0, 0, 0, 0)],
+        ways=[d.Way("decomposed", 64, 64, 0, 64, 64), d.Way("json", 0, 0, 0, 0, 0)],
         rejections=[],
         rejected=d.Samples(0, []),
         confidence=d.Histogram.of([]),

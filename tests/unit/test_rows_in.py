@@ -7,10 +7,11 @@ import pytest
 
 from core.recipe import Task
 from core.rows import TASK as TASK_ROWS
-from pipelines.row_work import Rejection, rejected_table
+from pipelines.item_ways import Item, NotWritten, first_line, read_json_item, read_own_item
+from pipelines.row_work import rejected_table
 from pipelines.selection import judge
-from pipelines.tasks import LONGEST_QUESTION, parse_rows
-from pipelines.writing import plan_items, read_json_item, read_question
+from pipelines.tasks import LONGEST_QUESTION, first_of_each_subject, parse_rows, published_rows
+from pipelines.writing import plan_items
 
 TASK = Task(
     instruction="Say which desk.",
@@ -18,6 +19,10 @@ TASK = Task(
     examples="examples.jsonl",
     evaluation="evaluation.jsonl",
 )
+
+
+OWN = TASK.model_copy(update={"choices": None})
+ANSWERS = [{"answer": 0}, {"answer": 1}]
 
 
 def reasons(rejections) -> list[str]:
@@ -99,14 +104,21 @@ def test_equal_content_has_equal_ids_whatever_the_order(tmp_path):
 @pytest.mark.parametrize(
     ("text", "finish", "expected"),
     [
-        (" Team wins\n\nNews desk: x", "stop", (1, "Team wins")),
+        (" Team wins\n\nNews desk: x", "stop", "Team wins"),
         ("\n  \n", "stop", "empty"),
         ("a headline without an end", "length", "cut"),
     ],
 )
 def test_a_written_question_is_its_first_line(text, finish, expected):
-    found = read_question(text, finish, 1)
-    assert (found.reason if isinstance(found, Rejection) else found) == expected
+    assert read(first_line, text, finish) == expected
+
+
+def read(reader, *written):
+    """What a reader finds, or the reason why it finds nothing."""
+    try:
+        return reader(*written)
+    except NotWritten as error:
+        return error.rejection.reason
 
 
 @pytest.mark.parametrize(
@@ -123,8 +135,66 @@ def test_a_written_question_is_its_first_line(text, finish, expected):
     ],
 )
 def test_a_json_item_is_taken_apart_or_rejected(text, expected):
-    found = read_json_item(text, TASK.choices)
-    assert (found.reason if isinstance(found, Rejection) else found) == expected
+    assert read(read_json_item, text, TASK.choices) == expected
+
+
+def item(question="Where?", choices=("lake", "dam "), answer="dam", **more):
+    return json.dumps({"question": question, "choices": choices, "answer": answer} | more)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (item(), Item("Where?", ["lake", "dam"], 1)),
+        (item(answer="A", year=3), Item("Where?", ["lake", "dam"], 0)),
+        (item(answer="C"), "unparseable"),
+        (item(answer=1), "unparseable"),
+        (item(answer="sea"), "unparseable"),
+        (item(choices=["lake", 3]), "unparseable"),
+        (item(choices="lake, dam"), "unparseable"),
+        (item(choices=["dam"]), "too-few-choices"),
+        (item(choices=["dam", "Dam."]), "duplicate-choices"),
+        (item(choices=["dam", ""]), "missing-choice"),
+        (item(question=" "), "empty"),
+        (f"Here it is: {item()}", "unparseable"),
+        ("[" * 100_000, "unparseable"),
+    ],
+)
+def test_an_item_with_choices_of_its_own_is_taken_apart_or_rejected(text, expected):
+    assert read(read_own_item, text) == expected
+
+
+def test_rows_may_bring_choices_and_subjects_of_their_own(tmp_path):
+    file = tmp_path / "rows.jsonl"
+    lines = [
+        {"question": " Where? ", "choices": ["lake", " dam"], "answer": "dam", "subject": "water"},
+        {"question": "Where?", "choices": ["lake", "dam"], "answer": "dam", "subject": "beavers"},
+        {"question": "Where?", "choices": ["dam", "lake"], "answer": "dam", "subject": "water"},
+        {"question": "Where?", "choices": ["lake", "dam"], "answer": "lake", "subject": "water"},
+        {"question": "Where?", "choices": ["lake", "dam"], "answer": "sea"},
+        {"question": "Where?", "choices": ["lake", "lake"], "answer": "lake"},
+        {"question": "Where?", "choices": "lake", "answer": "lake"},
+        {"question": "Where?", "choices": [str(n) for n in range(27)], "answer": "3"},
+    ]
+    file.write_text("\n".join(map(json.dumps, lines)))
+    rows, rejections = parse_rows(file, OWN)
+    assert [(row["subject"], row["answer"]) for row in rows] == [
+        *(("water", 1), ("beavers", 1), ("water", 0))
+    ]
+    assert reasons(rejections) == [
+        *("duplicate", "unknown-answer", "duplicate-choices", "no-choices", "too-many-choices")
+    ]
+    assert first_of_each_subject(rows, 1) == rows[:2]
+    # Who publishes a set counts its rows, equal ones too.
+    file = tmp_path / "riddles.jsonl"
+    labels = [{"label": "A", "text": "lake"}, {"label": "B", "text": "lake"}]
+    labels.append({"label": "C", "text": "dam"})
+    riddle = {"question": {"stem": "Where?", "choices": labels}, "answerKey": "B"}
+    file.write_text("\n".join(map(json.dumps, [riddle, riddle, {"question": "Where?"}])))
+    rows, rejections = published_rows("riddlesense", file)
+    assert [row["answer"] for row in rows] == [0, 0]
+    assert len({row["id"] for row in rows}) == 2
+    assert reasons(rejections) == ["other-format"]
 
 
 def scored(intended, logprobs) -> dict:
@@ -142,12 +212,12 @@ def test_selection_wants_agreement_and_confidence():
 
 
 def test_planned_items_balance_choices_and_orders_and_grow_at_the_end():
-    plan = list(plan_items(20, choices=2, examples=5, parts={"seed": 0}))
+    plan = list(plan_items(20, ANSWERS, 5, parts={"seed": 0}))
     assert [row["answer"] for row in plan].count(0) == 10
     assert {(row["answer"], row["order"]) for row in plan} == {
         (answer, order) for answer in range(2) for order in range(5)
     }
     assert len({row["id"] for row in plan}) == 20
-    assert plan == list(plan_items(30, choices=2, examples=5, parts={"seed": 0}))[:20]
-    other = list(plan_items(20, choices=2, examples=5, parts={"seed": 1}))
+    assert plan == list(plan_items(30, ANSWERS, 5, parts={"seed": 0}))[:20]
+    other = list(plan_items(20, ANSWERS, 5, parts={"seed": 1}))
     assert not {row["id"] for row in plan} & {row["id"] for row in other}

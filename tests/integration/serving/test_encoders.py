@@ -146,7 +146,7 @@ class Scorer:
     def __init__(self, labels):
         self.labels = labels
 
-    async def score(self, engine, question):
+    async def score(self, engine, question, choices):
         return await engine.score_labels(prompt(question), self.labels)
 
 
