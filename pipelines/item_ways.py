@@ -118,7 +118,11 @@ class Decomposed:
 
     negatives: int
 
-    templates: ClassVar[tuple[str, ...]] = ("write_own_question.j2", "write_right_answer.j2", "write_wrong_answer.j2")
+    templates: ClassVar[tuple[str, ...]] = (
+        "write_own_question.j2",
+        "write_right_answer.j2",
+        "write_wrong_answer.j2",
+    )
 
     async def item(self, prompts: FewshotPrompts, scribe: Scribe, row: Row) -> Item:
         """Two calls one after the other, and one more for each wrong answer, side by side.

@@ -301,7 +301,7 @@ def test_the_stage_scores_letters_and_calibrates_them(context_of, examples, engi
     )
 
     async def ask():
-        scores = await scorer.score(engine, found[0]["question"])
+        scores = await scorer.score(engine, found[0]["question"], CHOICES)
         await engine.disconnect()
         return scores
 
@@ -309,6 +309,66 @@ def test_the_stage_scores_letters_and_calibrates_them(context_of, examples, engi
     assert asked.usage.requests == 5
     assert asked.logprobs == pytest.approx(found[0]["logprobs"], abs=1e-4)
     assert scorer.offsets == pytest.approx(result.facts["offsets"], abs=1e-4)
+
+
+def test_items_with_choices_of_their_own_are_written_and_scored(context_of, engine):
+    """By a real engine whose model can write none: what it writes is counted all the same."""
+    own = {"choices": None}
+
+    def context(name, *settings):
+        made = context_of(name, *settings)
+        recipe = made.recipe.recipe
+        task = recipe.task.model_copy(update=own)
+        loaded = LoadedRecipe(recipe.model_copy(update={"task": task}), made.recipe.folder)
+        return replace(made, recipe=loaded)
+
+    rows = [
+        {**row, "choices": ["a lake", "the dam", "sea"], "answer": number % 3, "subject": subject}
+        for number, (row, subject) in enumerate(zip(task_rows(EXAMPLES), "ababa", strict=True))
+    ]
+    examples = stage_of(context_of, "own-examples", TASK, rows)
+
+    def write(name, **settings):
+        asked = {"teacher": "tiny", "rows": 8, "negatives": 2, **settings}
+        made = context(name, asked, {"examples": examples})
+        result = write_items(made)
+        made.stage.commit(Manifest(name, "f", {}, result.shards, result.rows, result.rejected))
+        assert result.rows + sum(result.rejected.values()) == 8
+        return made.stage
+
+    some = {"max_tokens": 40}
+    free = write("free", mode="json", structured=False, sampling=some)
+    assert free.manifest().rejected["unparseable"] > 0
+    held = write("held", mode="json", structured=True, sampling={"max_tokens": 300})
+    steps = write("steps", mode="decomposed", sampling={"max_tokens": 8})
+    for item in [*held.read().to_pylist(), *steps.read().to_pylist()]:
+        assert 0 <= item["intended"] < len(item["choices"])
+        assert item["subject"] in ("a", "b")
+
+    whole = {"teacher": "tiny", "orders": 1, "whole": True, "shots": 1}
+    made = context("own-score", whole, {"examples": examples, "rows": examples})
+    result = score(made)
+    assert (result.rows, result.rejected) == (5, {})
+    made.stage.commit(Manifest("own-score", "f", {}, result.shards, result.rows, {}))
+    for row in made.stage.read().to_pylist():
+        assert len(row["calibrated"]) == len(row["logprobs"]) == 3
+        assert row["usage"]["requests"] == 6
+    # Over HTTP it is asked in the same way, with the first subject's examples.
+    predicted = context_of("own-predicted").stage
+    accuracy = {"tiny raw": 0.1, "tiny calibrated": 0.2}
+    predicted.commit(Manifest("own-predicted", "f", {}, [], 0, {}, {"accuracy": accuracy}))
+    scorer = fewshot_choice_scorer(
+        context("own-compare", whole, {"examples": examples, "predicted": predicted})
+    )
+    row = made.stage.read().to_pylist()[0]
+
+    async def ask():
+        scores = await scorer.score(engine, row["question"], row["choices"])
+        await engine.disconnect()
+        return scores
+
+    assert row["subject"] == "a"
+    assert asyncio.run(ask()).logprobs == pytest.approx(row["calibrated"], abs=1e-3)
 
 
 def test_examples_that_do_not_fit_the_teacher_are_told(context_of, engine):
@@ -436,7 +496,13 @@ def test_an_engine_that_is_killed_comes_back_and_its_rows_with_it(context_of, en
 def test_the_schema_of_generated_rows_holds_what_the_stage_writes(context_of, examples):
     context = context_of(
         "write-json",
-        {"teacher": "tiny", "mode": "json", "rows": 4, "sampling": {"max_tokens": 8}},
+        {
+            "teacher": "tiny",
+            "mode": "json",
+            "structured": True,
+            "rows": 4,
+            "sampling": {"max_tokens": 8},
+        },
         {"examples": examples},
     )
     result = write_items(context)

@@ -3,13 +3,16 @@
 import json
 import shutil
 
+import pyarrow as pa
 import pytest
 
 from core.ledger import Entry, Ledger
 from core.recipe_file import load_recipe
+from core.rows import GENERATED, PREDICTION, REJECTED, SCORED, TRAINING
 from core.run import Folder, Manifest, Run
 from stillhouse.gather import _balance, gather
 from stillhouse.methods import recipe_model
+from stillhouse.report.page import render
 from stillhouse.run_reader import SAMPLES, samples
 from stillhouse.workflow import Workflow, plan_run, prices_of
 from tests.finished_run import make_run
@@ -116,3 +119,84 @@ def test_the_balance_counts_the_scores_that_the_student_learned_from():
     assert [balance.teacher for balance in raw] == [2, 0]
     calibrated = _balance(["a", "b"], rows, [], "calibrated")
     assert [balance.teacher for balance in calibrated] == [1, 1]
+
+
+OWN_CHOICES = """\
+name: exams
+method: fewshot_mcqa
+task: {instruction: Answer., examples: examples.jsonl, evaluation: evaluation.jsonl}
+teachers: {large: {model: TEACHER}}
+generate: {teacher: large, decomposed: {rows: 10}, json: {rows: 4, structured: false}}
+score: {teacher: large, labels: letters, scores: raw}
+students: {encoder: {model: TEACHER, head: choices}}
+cross_domain: {stories: {file: evaluation.jsonl}}
+"""
+
+
+def commit(plan, stage, schema, rows, **facts):
+    folder, made = plan.folder(stage), plan.fingerprints[stage]
+    table = pa.Table.from_pylist(rows, schema=schema)
+    folder.commit_shard("one", table, REJECTED.empty_table())
+    folder.commit(Manifest(stage, made.whole, made.made_from, ["one"], len(rows), {}, facts))
+
+
+def test_rows_with_choices_of_their_own_are_told_by_subject_and_domain(tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    line = '{"question": "Where?", "choices": ["lake", "dam"], "answer": "dam"}\n'
+    for name in ("examples.jsonl", "evaluation.jsonl"):
+        (tmp_path / name).write_text(line)
+    (tmp_path / "recipe.yaml").write_text(OWN_CHOICES.replace("TEACHER", str(tmp_path / "model")))
+    run = Run(Folder(str(tmp_path / "run")))
+    plan = plan_run(load_recipe(tmp_path / "recipe.yaml", recipe_model), run)
+    Workflow(plan, display=None, stages=plan.stages)._write_state()
+
+    def answers(model, right, of_subjects):
+        return [
+            {"id": f"{subject}{n}", "model": model, "question": f"{n}?", "choices": ["lake", "dam"]}
+            | {"answer": 1, "predicted": int(n < right[subject]), "probabilities": [0.4, 0.6]}
+            | {"subject": subject}
+            for subject, number in of_subjects.items()
+            for n in range(number)
+        ]
+
+    rows = {"law": 2, "physics": 8}
+    commit(
+        plan,
+        "predict-teacher",
+        PREDICTION,
+        answers("large raw", {"law": 1, "physics": 8}, rows),
+        accuracy={"large raw": 0.9},
+    )
+    commit(plan, "predict-encoder", PREDICTION, answers("encoder", {"law": 2, "physics": 2}, rows))
+    stories = answers("encoder", {"stories": 3}, {"stories": 4})
+    commit(plan, "predict-encoder-on-stories", PREDICTION, stories)
+    item = {"id": "i", "teacher": "large", "mode": "json", "question": "?", "choices": ["a", "b"]}
+    commit(plan, "write", GENERATED, [])
+    commit(plan, "write-json", GENERATED, [item | {"intended": 0, "usage": None}] * 3)
+    found = {"json": {"duplicate": 1, "near-duplicate": 1, "too-short": 1}}
+    commit(plan, "clean", GENERATED, [item | {"intended": 0}], rejected_by_mode=found)
+    scored = {"id": "s", "item": "i", "teacher": "large", "question": "?", "choices": ["a", "b"]}
+    commit(plan, "score", SCORED, [scored | {"intended": 0, "logprobs": [-1.0, -2.0]}])
+    row = {"id": "t", "question": "?", "choices": ["a", "b"], "answer": 0, "logits": [-1.0, -2.0]}
+    commit(plan, "select", TRAINING, [row | {"weight": 1.0, "source": "json"}])
+
+    data = gather(run)
+    teacher, student = data.qualities
+    assert {name: score.share for name, score in student.by_subject.items()} == {
+        "law": 1.0,
+        "physics": 0.25,
+    }
+    assert student.score.share == 0.4, "of all rows, as MMLU is told"
+    assert student.subject_mean == pytest.approx(0.625)
+    assert teacher.subject_mean == pytest.approx(0.75)
+    (domain,) = data.domains
+    assert (domain.domain, domain.model, domain.score.share) == ("stories", "Student encoder", 0.75)
+    _, json_way = data.ways
+    assert (json_way.asked, json_way.generated, json_way.duplicates, json_way.kept) == (4, 3, 2, 1)
+    assert data.choices == []
+    assert data.confusion is None
+    assert data.kept.rows[0].choices == ["a", "b"]
+    page = render(data)
+    for shown in ("By subject", "physics", "25.0%", "62.5%", "In other domains", "stories", "dam"):
+        assert shown in page, shown

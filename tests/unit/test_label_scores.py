@@ -1,15 +1,17 @@
 """Choices as they are put to a teacher, and its scores brought back to them, by hand."""
 
+import asyncio
 import math
 
 import numpy as np
 import pytest
 
 from core.recipe import Task
+from core.teacher import LabelScores, SequenceScore, Usage
 from pipelines.fewshot_prompts import FewshotPrompts
 from pipelines.label_prompts import LabelPrompts
 from pipelines.permutations import mean_by_choice, most_permutations, permutation
-from pipelines.scoring import log_mean
+from pipelines.scoring import ScoreChoices, asked_by, label_prompts, log_mean, score_question
 
 CHOICES = ["sea", "sky", "wood"]
 TASK = Task(
@@ -114,3 +116,72 @@ def test_words_are_not_listed():
     assert prompt.listed == [0, 1, 2]
     assert "A." not in prompt.text
     assert prompt.text.endswith("Animal: deer\nHome: wood\n\nAnimal: lark\nHome:")
+
+
+class Wordy:
+    """An engine that knows a text by what stands before it, a token for each word."""
+
+    def __init__(self, logprobs, failing=""):
+        self.logprobs, self.failing, self.asked = logprobs, failing, []
+
+    async def score_text(self, prompt, text):
+        self.asked.append(prompt)
+        if text == self.failing:
+            return SequenceScore([], error="it has 9 tokens", reason="too-long")
+        asked = prompt.rsplit("Animal: ", 1)[1].removesuffix("\nHome:")
+        return SequenceScore(self.logprobs[asked, text.strip()], Usage(1, 7, 0, 1))
+
+
+WHOLE = {"orders": 1, "whole": True, "shots": 0}
+
+
+def test_whole_texts_are_scored_by_all_their_tokens_less_those_of_an_empty_question():
+    engine = Wordy(
+        {
+            ("lark", "a nest"): [-1.0, -2.0],
+            ("lark", "the high sky"): [-1.0, -1.0, -3.0],
+            ("", "a nest"): [-1.0, -4.0],
+            ("", "the high sky"): [-1.0, -2.0, -3.0],
+        }
+    )
+    own = TASK.model_copy(update={"choices": None})
+    prompts = label_prompts(own, EXAMPLES, **asked_by(WHOLE))
+    work = ScoreChoices(prompts, engine, "large", None, None)
+    row = {"id": "1", "question": "lark", "choices": ["a nest", "the high sky"], "subject": None}
+    scored = asyncio.run(work(row))
+    assert scored["logprobs"] == [-3.0, -5.0]
+    assert scored["calibrated"] == [2.0, 1.0]
+    assert scored["usage"]["requests"] == 4
+    assert engine.asked[0] == "Where does it live?\n\nAnimal: lark\nHome:", "no example is shown"
+    engine.failing = " the high sky"
+    assert asyncio.run(work(row)).reason == "too-long"
+
+
+def test_letters_of_own_choices_have_no_calibration():
+    class Lettered:
+        async def score_labels(self, prompt, labels):
+            return LabelScores([-1.0 - number for number in range(len(labels))])
+
+    own = TASK.model_copy(update={"choices": None})
+    prompts = label_prompts(own, EXAMPLES, **asked_by({"orders": 1, "permutations": 3}))
+    work = ScoreChoices(prompts, Lettered(), "large", None, None)
+    row = {"id": "1", "question": "lark", "choices": ["nest", "sky", "sea"], "subject": None}
+    scored = asyncio.run(work(row))
+    assert scored["logprobs"] == pytest.approx([-2.0] * 3), "each stood under each letter"
+    assert scored["calibrated"] is None
+
+
+def test_examples_of_a_subject_and_so_many_of_them_are_shown():
+    rows = [row | {"subject": subject} for subject in ("air", "water") for row in EXAMPLES]
+    prompts = label_prompts(TASK, rows, **asked_by({"orders": 1, "shots": 1}))
+    (prompt,) = prompts.ask("lark", CHOICES, "water")
+    assert prompt.text.count("Animal:") == 2
+    asyncio.run(score_question(prompts, Both(), "lark", CHOICES, "water"))
+
+
+class Both:
+    """An engine that takes any label."""
+
+    async def score_labels(self, prompt, labels):
+        assert "herring" in prompt
+        return LabelScores([-1.0] * len(labels))
