@@ -6,6 +6,7 @@ import shutil
 import pyarrow as pa
 import pytest
 
+from core.identity import content_id
 from core.ledger import Entry, Ledger
 from core.recipe_file import load_recipe
 from core.rows import GENERATED, PREDICTION, REJECTED, SCORED, TRAINING
@@ -153,7 +154,12 @@ def test_rows_with_choices_of_their_own_are_told_by_subject_and_domain(tmp_path)
 
     def answers(model, right, of_subjects):
         return [
-            {"id": f"{subject}{n}", "model": model, "question": f"{n}?", "choices": ["lake", "dam"]}
+            {
+                "id": content_id(subject, n),
+                "model": model,
+                "question": f"{n}?",
+                "choices": ["lake", "dam"],
+            }
             | {"answer": 1, "predicted": int(n < right[subject]), "probabilities": [0.4, 0.6]}
             | {"subject": subject}
             for subject, number in of_subjects.items()
