@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import heapq
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
@@ -46,6 +46,10 @@ class Example:
     """What a student is asked about it."""
     fields: dict[str, Any]
     """Its own, and `right`."""
+
+
+Chooser = Callable[[list[Question]], list[list[int]]]
+"""Numbers of the examples of each question, in the order of showing."""
 
 
 def show(context: StageContext) -> StageResult:
@@ -155,7 +159,7 @@ def _pool(rows: StageFolder, questions: Questions, most: int) -> list[Example]:
         UseError: There is none.
     """
 
-    def with_answers() -> Any:
+    def with_answers() -> Iterator[Row]:
         for row in each(rows):
             if not isinstance(question := questions.with_right_answer(row), Rejection):
                 yield {**row, "question": question}
@@ -178,8 +182,8 @@ def _folded(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
-def _chooser(context: StageContext, shown: InContext, pool: list[Example]) -> Any:
-    """What gives the numbers of the examples of some questions, in the order of showing.
+def _chooser(context: StageContext, shown: InContext, pool: list[Example]) -> Chooser:
+    """What chooses among the pool.
 
     A row is no example of itself, nor is another one with the same question: it would give the
     answer away.
