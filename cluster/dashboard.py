@@ -229,7 +229,8 @@ ALERTS = [
     ),
     _alert(
         "StillhouseNoRows",
-        f"sum by (run) (rate({ROWS}[30m])) == 0 and sum by (run) (ray_stillhouse_engines) > 0",
+        # `unless`: before its first row a run has no rate that could be zero.
+        f"sum by (run) (ray_stillhouse_engines) > 0 unless sum by (run) (rate({ROWS}[30m])) > 0",
         "30m",
         "critical",
         "Engines of {{ $labels.run }} are paid for, and no row has come in an hour.",

@@ -21,6 +21,9 @@ RECIPE = "stillhouse.io/recipe"
 COMPONENT = "app.kubernetes.io/component"
 """Label: what a pod is."""
 
+WORKLOAD = "stillhouse.io/workload"
+"""Label of a pod: the kind of workload that it is of."""
+
 LONGEST = 36
 """Characters of a name at most: what KubeRay takes of a RayCronJob, the shortest of its limits."""
 

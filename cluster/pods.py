@@ -11,7 +11,15 @@ import math
 import shlex
 
 from cluster.bundle import Bundle
-from cluster.naming import CACHE, COMPONENT, HEAD_ACCOUNT, RUNS, WORKER_ACCOUNT, recipe_labels
+from cluster.naming import (
+    CACHE,
+    COMPONENT,
+    HEAD_ACCOUNT,
+    RUNS,
+    WORKER_ACCOUNT,
+    WORKLOAD,
+    recipe_labels,
+)
 from cluster.objects import (
     Affinity,
     Capabilities,
@@ -117,13 +125,14 @@ POD_SECURITY = PodSecurity(
 
 
 def head_pod(
-    recipe: Recipe, cluster: Cluster, packed: Bundle | None, image: ImageRole
+    recipe: Recipe, cluster: Cluster, kind: str, packed: Bundle | None, image: ImageRole
 ) -> PodTemplate:
     """The head: Ray's control plane, and the driver of a job.
 
     Args:
         recipe: The recipe.
         cluster: Its section.
+        kind: Of the workload.
         packed: What is mounted for the driver; nothing for a service.
         image: Which one it runs.
     """
@@ -155,6 +164,7 @@ def head_pod(
     return _template(
         recipe,
         cluster,
+        kind,
         container,
         volumes,
         component="head",
@@ -164,12 +174,15 @@ def head_pod(
     )
 
 
-def worker_pod(recipe: Recipe, cluster: Cluster, group: Group, image: ImageRole) -> PodTemplate:
+def worker_pod(
+    recipe: Recipe, cluster: Cluster, kind: str, group: Group, image: ImageRole
+) -> PodTemplate:
     """A pod of a group of workers.
 
     Args:
         recipe: The recipe.
         cluster: Its section.
+        kind: Of the workload.
         group: The group.
         image: Which one it runs.
     """
@@ -194,6 +207,7 @@ def worker_pod(recipe: Recipe, cluster: Cluster, group: Group, image: ImageRole)
     return _template(
         recipe,
         cluster,
+        kind,
         container,
         _volumes(cluster, group.size),
         component=group.name,
@@ -211,7 +225,7 @@ def _notice(recipe: Recipe, cluster: Cluster, group: Group) -> int:
     return max(cluster.notice_seconds, math.ceil(recipe.serve.drain_seconds))
 
 
-def submitter_pod(recipe: Recipe, cluster: Cluster) -> PodTemplate:
+def submitter_pod(recipe: Recipe, cluster: Cluster, kind: str) -> PodTemplate:
     """The pod that hands a job to the head, and follows its log; KubeRay sets its command."""
     container = Container(
         name="ray-job-submitter",
@@ -226,6 +240,7 @@ def submitter_pod(recipe: Recipe, cluster: Cluster) -> PodTemplate:
     return _template(
         recipe,
         cluster,
+        kind,
         container,
         volumes,
         component="submitter",
@@ -252,6 +267,7 @@ def quantities(size: PodSize, machine: Machine | None = None) -> Resources:
 def _template(
     recipe: Recipe,
     cluster: Cluster,
+    kind: str,
     container: Container,
     volumes: list[Volume],
     *,
@@ -263,7 +279,7 @@ def _template(
     restart: str | None = None,
     annotations: dict[str, str] | None = None,
 ) -> PodTemplate:
-    labels = {**recipe_labels(recipe.name), COMPONENT: component}
+    labels = {**recipe_labels(recipe.name), WORKLOAD: kind, COMPONENT: component}
     places = [place, *([cluster.spot] if group and group.spot and cluster.spot else [])]
     selector = {key: value for one in places for key, value in one.node_selector.items()}
     pull = cluster.images.pull_secret

@@ -17,6 +17,7 @@ from cluster.naming import REDIS
 from cluster.objects import (
     EnvironmentVariable,
     KeyReference,
+    PodTemplate,
     Resources,
     VariableSource,
     VolumeMount,
@@ -42,6 +43,7 @@ REDIS_PORT = 6379
 def ray_cluster_spec(
     recipe: Recipe,
     cluster: Cluster,
+    kind: str,
     groups: Sequence[Group],
     packed: Bundle | None,
     *,
@@ -53,6 +55,7 @@ def ray_cluster_spec(
     Args:
         recipe: The recipe.
         cluster: Its section.
+        kind: Of the workload that it is for.
         groups: Of workers.
         packed: What the head mounts for a driver.
         outlives_head: Whether its state is kept in Redis, where the recipe has one. A job has no
@@ -86,10 +89,13 @@ def ray_cluster_spec(
             ray_start_params={"dashboard-host": "0.0.0.0"},  # noqa: S104
             resources={"CPU": "0"},
             labels=labels("head"),
-            template=head_pod(recipe, cluster, packed, images["head"]),
+            template=head_pod(recipe, cluster, kind, packed, images["head"]),
         ),
         worker_group_specs=[
-            _worker_group(recipe, cluster, group, images[group.use]) for group in groups
+            _worker_group(
+                cluster, group, worker_pod(recipe, cluster, kind, group, images[group.use])
+            )
+            for group in groups
         ],
     )
 
@@ -105,7 +111,7 @@ def _patience(cluster: Cluster) -> list[EnvironmentVariable] | None:
     return [EnvironmentVariable(name=WAIT_VARIABLE, value=seconds)]
 
 
-def _worker_group(recipe: Recipe, cluster: Cluster, group: Group, image: Role) -> WorkerGroup:
+def _worker_group(cluster: Cluster, group: Group, template: PodTemplate) -> WorkerGroup:
     resources = {"CPU": str(group.size.cpus)}
     if group.size.gpus:
         resources["GPU"] = str(group.size.gpus)
@@ -117,5 +123,5 @@ def _worker_group(recipe: Recipe, cluster: Cluster, group: Group, image: Role) -
         priority=SPOT_PRIORITY if group.spot else None,
         resources=resources,
         labels=labels(group.use, group.device),
-        template=worker_pod(recipe, cluster, group, image),
+        template=template,
     )

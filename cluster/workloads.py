@@ -122,13 +122,13 @@ def _job(loaded: LoadedRecipe, kind: Kind, until: str | None, *, update: bool) -
         arguments.append("--update")
     spec = RayJobSpec(
         entrypoint=entrypoint(*arguments),
-        submitter_pod_template=submitter_pod(recipe, cluster),
+        submitter_pod_template=submitter_pod(recipe, cluster, kind),
         submitter_config=SubmitterConfig(backoff_limit=SUBMIT_TRIES),
         backoff_limit=cluster.retries,
         active_deadline_seconds=_seconds(cluster.deadline_hours),
         **_ending(cluster),
         ray_cluster_spec=ray_cluster_spec(
-            recipe, cluster, groups, packed, outlives_head=False, images=_images(recipe)
+            recipe, cluster, kind, groups, packed, outlives_head=False, images=_images(recipe)
         ),
     )
     metadata = _metadata(loaded, kind)
@@ -196,6 +196,7 @@ def _service(loaded: LoadedRecipe, student_folder: str) -> Workload:
         ray_cluster_config=ray_cluster_spec(
             recipe,
             cluster,
+            "service",
             groups,
             None,
             outlives_head=True,
@@ -276,7 +277,7 @@ def _shared_cluster(loaded: LoadedRecipe) -> Workload:
     packed = bundle(loaded)
     groups = groups_of_job(loaded, trials=_trials(loaded))
     spec = ray_cluster_spec(
-        recipe, cluster, groups, packed, outlives_head=True, images=_images(recipe)
+        recipe, cluster, "cluster", groups, packed, outlives_head=True, images=_images(recipe)
     )
     return Workload(RayCluster(metadata=_metadata(loaded, "cluster"), spec=spec), packed)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cluster.client import KubernetesClient
-from cluster.naming import COMPONENT, object_name, recipe_labels
+from cluster.naming import COMPONENT, WORKLOAD, object_name, recipe_labels
 from cluster.pods import driver_secrets, server_secrets
 from cluster.rendering import foundation
 from cluster.sizes import cluster_of
@@ -128,7 +128,7 @@ class ClusterJob:
         return self.client.delete(kind, name, self._cluster.namespace)
 
     def _pods(self) -> list[Any]:
-        labels = recipe_labels(self.loaded.recipe.name)
+        labels = {**recipe_labels(self.loaded.recipe.name), WORKLOAD: self.kind}
         return self.client.listed("Pod", self._cluster.namespace, labels)
 
     def _check_secret(self) -> None:

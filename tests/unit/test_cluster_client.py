@@ -56,8 +56,9 @@ def call(monkeypatch, capsys):
     return call
 
 
-def put_pod(api, name: str, component: str, phase: str = "Running") -> None:
+def put_pod(api, name: str, component: str, phase: str = "Running", kind: str = "job") -> None:
     labels = {
+        "stillhouse.io/workload": kind,
         "app.kubernetes.io/part-of": "stillhouse",
         "stillhouse.io/recipe": "ask",
         "app.kubernetes.io/component": component,
@@ -131,6 +132,7 @@ def test_status_tells_of_pods_and_of_the_run(api, recipe, call, tmp_path):
     put_pod(api, "one", "head")
     put_pod(api, "two", "teacher-far", "Pending")
     put_pod(api, "three", "teacher-far", "Pending")
+    put_pod(api, "four", "teacher-far", "Pending", kind="refresh")
     said = call("status", recipe, "--profile", "kubernetes")
     assert "ask: Running, RUNNING" in said
     assert "teacher-far  Pending  2" in said
@@ -147,6 +149,7 @@ def test_status_of_what_is_not_there(api, recipe, call):
 def test_logs_are_those_of_the_newest_submitter(api, recipe, call):
     assert "no pod of it follows" in call("logs", recipe, "--profile", "kubernetes", status=2)
     put_pod(api, "ask-1", "submitter")
+    put_pod(api, "ask-refresh-1", "submitter", kind="refresh")
     api.store.logs = lambda name: f"{name} says\nask is done"
     assert call("logs", recipe, "--profile", "kubernetes") == "ask-1 says\nask is done\n"
 
