@@ -6,6 +6,7 @@ A student's folder says it in `stillhouse.json`, beside the tokenizer.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -63,25 +64,28 @@ class StudentReading:
             messages: The last is the user's.
             tokenizer: The student's, of transformers.
         """
-        return self.read(prefixed(messages, self.answer_prefix), tokenizer)[0]
+        return self.read([prefixed(messages, self.answer_prefix)], tokenizer)[0][0]
 
-    def read(self, messages: list[Message], tokenizer: Any) -> tuple[list[int], bool]:
-        """The tokens of a conversation as it stands, and whether some were cut.
+    def read(
+        self, conversations: Sequence[list[Message]], tokenizer: Any
+    ) -> list[tuple[list[int], bool]]:
+        """The tokens of conversations as they stand, and of each whether some were cut.
 
         A causal student reads its chat template, where its tokenizer has one, and what is too long
         loses its begin; others read plain text, which loses its end.
         """
-        text = "\n".join(message["content"] for message in messages)
+        texts = ["\n".join(turn["content"] for turn in turns) for turns in conversations]
         if self.family == "seq2seq":
-            cut = tokenizer(text, truncation=True, max_length=self.max_length)
-            return cut["input_ids"], bool(cut.encodings[0].overflowing)
+            cut = tokenizer(texts, truncation=True, max_length=self.max_length)
+            overflowing = [bool(one.overflowing) for one in cut.encodings]
+            return list(zip(cut["input_ids"], overflowing, strict=True))
         templated = bool(tokenizer.chat_template)
         if templated:
-            text = tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=True
+            texts = tokenizer.apply_chat_template(
+                list(conversations), tokenize=False, add_generation_prompt=True
             )
-        ids = tokenizer(text, add_special_tokens=not templated)["input_ids"]
-        return ids[-self.max_length :], len(ids) > self.max_length
+        read = tokenizer(texts, add_special_tokens=not templated)["input_ids"]
+        return [(ids[-self.max_length :], len(ids) > self.max_length) for ids in read]
 
     def answer_ids(self, texts: list[str], tokenizer: Any) -> list[list[int]]:
         """The tokens of answers, each with what ends it: what the student writes behind a prompt.

@@ -87,7 +87,7 @@ class Seq2SeqServer:
             yield _refused("prompt is a text with this model, and no list")
             return
         messages: list[Message] = [{"role": "user", "content": request.prompt}]
-        ids = self._reading.read(messages, self._tokenizer)[0]
+        ids = self._reading.read([messages], self._tokenizer)[0][0]
         async for part in self._answer(request, ids, request.max_tokens, chat=False):
             yield part
 

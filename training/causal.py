@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,10 +12,9 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
-from core.student_reading import end_of_turn
 from training.family import SAMPLE_ROWS
 from training.texts import NOT_LEARNT, TextUnits
-from training.writer import Ids, Writer, padded
+from training.writer import Writer, padded
 
 
 @dataclass(frozen=True)
@@ -51,19 +49,10 @@ class Causal(Writer):
     pipeline_tag: ClassVar[str] = "text-generation"
     units_class: ClassVar[type[TextUnits]] = CausalUnits
 
-    def target(self, text: str) -> Ids:
-        """The text and the end of the turn."""
-        ids: Ids = self.tokenizer(text + self._end, add_special_tokens=False)["input_ids"]
-        return ids
-
     def sides(self, lengths: np.ndarray) -> np.ndarray:
         """Prompt and target are one sequence."""
         whole: np.ndarray = lengths.sum(axis=1, keepdims=True)
         return whole
-
-    @cached_property
-    def _end(self) -> str:
-        return end_of_turn(self.tokenizer)
 
     def sample(self, table: pa.Table) -> dict[str, Tensor]:
         """The first prompts, padded behind."""

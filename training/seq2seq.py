@@ -15,7 +15,7 @@ from transformers import AutoConfig, AutoModelForSeq2SeqLM
 
 from training.family import SAMPLE_ROWS
 from training.texts import NOT_LEARNT, TextUnits
-from training.writer import Ids, Writer, padded
+from training.writer import Writer, padded
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,6 @@ class Seq2Seq(Writer):
     auto_class: Any = AutoModelForSeq2SeqLM
     pipeline_tag: ClassVar[str] = "text2text-generation"
     units_class: ClassVar[type[TextUnits]] = Seq2SeqUnits
-
-    def target(self, text: str) -> Ids:
-        """The text and its end."""
-        ids: Ids = self.tokenizer(text)["input_ids"]
-        return ids
 
     def sides(self, lengths: np.ndarray) -> np.ndarray:
         """Prompts and targets are padded for themselves."""

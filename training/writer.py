@@ -17,6 +17,10 @@ from training.texts import ANSWER, LikelyTokens, TextUnits, texts_of
 
 Ids = list[int]
 
+READ_AT_ONCE = 1_000
+"""Rows whose texts the tokenizer gets in one call: what it tells of a text is far larger than the
+text."""
+
 
 class Writer(Family):
     """A model that writes."""
@@ -33,10 +37,6 @@ class Writer(Family):
     ]
     units_class: ClassVar[type[TextUnits]]
 
-    @abstractmethod
-    def target(self, text: str) -> Ids:
-        """What it is to write, with what ends a text."""
-
     def units(self, table: pa.Table) -> TextUnits:
         """A unit for every task of a row."""
         objective = self.student.objective
@@ -52,22 +52,25 @@ class Writer(Family):
         row_weights: list[float] = []
         of_row: list[list[int]] = []
         cut = 0
-        for row in table.to_pylist():
-            of_row.append([])
-            was_cut = False
-            for text in texts_of(row, objective):
-                prompt, prompt_cut = reading.read(text.messages, self.tokenizer)
-                target = self.target(text.target)
-                if isinstance(objective, LogitObjective):
-                    target = row["token_ids"]
-                    likely.append(_likely(row, longest))
-                was_cut = was_cut or prompt_cut or len(target) > longest
-                of_row[-1].append(len(prompts))
-                prompts.append(prompt)
-                targets.append(target[:longest])
-                task.append(text.task)
-                row_weights.append(row["weight"])
-            cut += was_cut
+        for begin in range(0, table.num_rows, READ_AT_ONCE):
+            rows = table.slice(begin, READ_AT_ONCE).to_pylist()
+            texts = [list(texts_of(row, objective)) for row in rows]
+            flat = [text for asked in texts for text in asked]
+            read = reading.read([text.messages for text in flat], self.tokenizer)
+            if isinstance(objective, LogitObjective):
+                written = [row["token_ids"] for row in rows]
+                likely += [_likely(row, longest) for row in rows]
+            else:
+                written = reading.answer_ids([text.target for text in flat], self.tokenizer)
+            were_cut = [c or len(w) > longest for (_, c), w in zip(read, written, strict=True)]
+            for row, asked in zip(rows, texts, strict=True):
+                first = len(task)
+                task += [text.task for text in asked]
+                row_weights += [row["weight"]] * len(asked)
+                of_row.append(list(range(first, len(task))))
+                cut += any(were_cut[unit - len(prompts)] for unit in of_row[-1])
+            prompts += [ids for ids, _ in read]
+            targets += [ids[:longest] for ids in written]
         lengths = np.array([[len(p), len(t)] for p, t in zip(prompts, targets, strict=True)])
         return self.units_class(
             of_row=of_row,
