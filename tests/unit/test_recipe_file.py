@@ -264,6 +264,7 @@ RECIPES = Path(__file__).parents[2] / "recipes"
 CQA_PALM = [f"cqa_palm/{name}.jsonl" for name in ("train", "test", "palm_train", "palm_test")]
 OBQA = [f"tinyllm/obqa_{name}.jsonl" for name in ("train", "test", "flan_train")]
 BROUGHT = {
+    "assistant_signals.yaml": CQA_PALM,
     "cqa_palm.yaml": CQA_PALM,
     "explanation_rate.yaml": CQA_PALM,
     "openbookqa.yaml": OBQA,

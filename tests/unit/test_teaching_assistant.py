@@ -5,6 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import os
+import runpy
+import shutil
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -29,6 +33,8 @@ from stillhouse.methods import lay_out, recipe_model
 from stillhouse.reporting import write_report
 from stillhouse.workflow import Workflow, plan_run
 from tests.unit.test_recorded import stage_of, write_lines
+
+SHARED = os.environ.get("STILLHOUSE_SHARED")
 
 ROWS = 40
 PLACES = ["lake", "dam", "sea"]
@@ -476,3 +482,54 @@ def test_a_share_of_the_calls_is_drawn():
     assert rows_of_warm_up(calls=3, samples=1, share=0.1) == 1, "a warm-up is of something"
     assert rows_of_warm_up(calls=200, samples=1, share=0.0) == 0
     assert rows_of_warm_up(calls=200, samples=1, share=1.0) == 200
+
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+CQA = [f"cqa_palm/{name}.jsonl" for name in ("train", "test", "palm_train")]
+PROFILES = [
+    ("teaching_assistant", None, 11),
+    ("assistant_signals", None, 3),
+    ("assistant_signals", "signals", 6),
+    ("assistant_signals", "design", 8),
+    ("assistant_signals", "full", 11),
+]
+
+
+@pytest.mark.parametrize(("name", "profile", "number"), PROFILES)
+def test_every_variant_of_the_recipes_is_possible(tmp_path, name, profile, number):
+    shutil.copytree(RECIPES, tmp_path, dirs_exist_ok=True)
+    for brought in CQA:
+        (tmp_path / brought).touch()
+    file = tmp_path / f"{name}.yaml"
+    base = load_recipe(file, recipe_model, profile)
+    variants = base.training_recipe.ablate.variants
+    assert len(variants) == number
+    seen = [lay_out(base)]
+    for changes in variants.values():
+        loaded = load_recipe(file, recipe_model, profile, variant=changes)
+        layout = lay_out(loaded)
+        (student,) = loaded.training_recipe.students
+        assert layout[-1].predicts == student
+        # A smaller assistant is told by its revision alone.
+        assert layout not in seen or set(changes) == {"teachers.assistant.model"}
+        seen.append(layout)
+
+
+@pytest.mark.skipif(SHARED is None, reason="STILLHOUSE_SHARED names no folder with data")
+def test_of_what_palm_answered_a_quarter_is_wrong(tmp_path):
+    """The recipe of the signals on the recorded teacher: what gold would leave out."""
+    shutil.copytree(RECIPES / "cqa_palm", tmp_path / "cqa_palm")
+    prepare = runpy.run_path(str(RECIPES / "cqa_palm" / "prepare.py"))["prepare"]
+    prepare(Path(SHARED or "") / "data" / "cqa_palm540b", tmp_path / "cqa_palm")
+    text = (RECIPES / "assistant_signals.yaml").read_text()
+    (tmp_path / "recipe.yaml").write_text(text)
+    alone = ["assist.warm_up=0.0", "assist.acquire.by=random", "assist.trust={by: gold}"]
+    run(tmp_path, *alone)
+    manifest = stage_of(tmp_path, "teach").manifest()
+    before, after = manifest.facts["before"], manifest.facts["after"]
+    assert stage_of(tmp_path, "ask").manifest().rows == 300
+    assert before["labels"] > 290
+    assert 0.69 < before["precision"] < 0.79
+    assert after["precision"] == 1.0
+    assert manifest.rows == after["labels"]
+    assert manifest.rejected["wrong"] == before["labels"] - after["labels"]
