@@ -8,6 +8,7 @@ from rich.table import Table
 from core.run import Run
 from stillhouse.report.answered import answered
 from stillhouse.report.arms import MEASURES, ArmTable, in_words
+from stillhouse.report.assistance import Assistance
 from stillhouse.report.teacher_data import TeacherDataReport
 from stillhouse.report.wording import between, count, money, number, percent, signed_points
 
@@ -16,6 +17,7 @@ def data_summary(data: TeacherDataReport, run: Run) -> Group:
     """A table of the teachers, what was rejected for which reason, and the one sentence."""
     parts = [_teachers(data)] if data.teachers else []
     parts += [_training_rows(data)] if data.training_rows else []
+    parts += [_assistance(data.assistance)] if data.assistance else []
     parts += [_judged(data)] if data.judged else []
     parts += [_arms(table, data.currency) for table in data.arms if not data.judged]
     reasons = [f"{count(n)} {reason}" for reason, n in data.rejected_by_reason.items()]
@@ -61,6 +63,21 @@ def _training_rows(data: TeacherDataReport) -> Table:
     for made in data.training_rows:
         figures = (made.answers, made.read, made.outvoted, sum(made.rejected.values()), made.rows)
         table.add_row(made.stage, made.labels, *map(count, figures))
+    return table
+
+
+def _assistance(found: Assistance) -> Table:
+    """The confidences, and what became of the teacher's labels by them."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("confidence of")
+    for column in ("answers", "right", "mean", "AUROC"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for one in found.signals:
+        share = one.right / one.answers if one.answers else None
+        figures = (number(one.mean), number(one.auroc))
+        table.add_row(one.name, count(one.answers), percent(share), *figures)
+    for name, labels in (("labels, all", found.before), ("labels, learnt", found.after)):
+        table.add_row(name, count(labels.labels), percent(labels.precision), "", "")
     return table
 
 

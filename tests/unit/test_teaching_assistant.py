@@ -6,12 +6,14 @@ import asyncio
 import json
 import math
 import os
+import re
 import runpy
 import shutil
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from rich.console import Console
 
 from core.errors import StillhouseError, UseError, WorkError
 from core.identity import content_id
@@ -169,7 +171,12 @@ def test_a_budget_of_all_rows_is_filtered_by_what_the_assistant_trusts(folder):
     assert facts["teacher"]["answers"] == 35
     assert facts["teacher"]["auroc"] == pytest.approx((24 + 0.5) / 25)
     assert stage_of(folder, "assess-teacher").manifest().rejected == {"not-recorded": 1}
-    write_report(place)
+    _, summary = write_report(place)
+    console = Console(width=120)
+    with console.capture() as shown:
+        console.print(summary)
+    assert re.search(r"the assistant, in the teacher +35 +71\.4% +0\.593 +0\.980", shown.get())
+    assert re.search(r"labels, learnt +24 +100.0%", shown.get())
     report = json.loads((folder / "run" / "report.json").read_text())
     found = report["assistance"]
     assert (found["calls"], found["warm_up"], found["acquired"]) == (40, 0, 40)
