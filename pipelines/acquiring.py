@@ -9,7 +9,6 @@ not buy it. Of equal rows those that a draw puts first are taken.
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,9 +17,15 @@ import pyarrow as pa
 from core.rows import INPUT
 from core.stage import StageContext, StageResult
 from pipelines.questions import each
-from pipelines.row_work import Row, rejected_table
+from pipelines.row_work import rejected_table
 from pipelines.signals import auroc, doubt
-from pipelines.teacher_budget import Call, affordable, drawing_number, rows_left
+from pipelines.teacher_budget import (
+    Call,
+    affordable,
+    dearest_rows,
+    drawing_number,
+    rows_left,
+)
 
 
 def acquire(context: StageContext) -> StageResult:
@@ -33,52 +38,48 @@ def acquire(context: StageContext) -> StageResult:
     `core.rows.ASSESSED`, where `signals` decide; otherwise `rows`, all input rows.
     """
     settings, call = context.settings, Call(**context.settings["call"])
-    candidates = list(_doubtful(context) if settings["by"] == "signals" else _any(context))
+    signals = settings["by"] == "signals"
+    places = sorted(_by_doubt(context) if signals else _by_chance(context))
+    source = context.inputs["sampled" if signals else "rows"]
     taught = context.inputs.get("taught")
     before = sum(table.num_rows for table in taught.iter_shards(["id"])) if taught else 0
     if settings["money"] is not None and not before:
-        ordered = (row for _, row in heapq.nsmallest(len(candidates), candidates, key=_place))
-        rows = affordable(context, ordered, call, settings["money"])
-        wanted = len(rows)
+        costs = dearest_rows(context, each(source), call)
+        wanted = affordable((costs[row_id] for _, _, row_id in places), settings["money"])
     else:
         wanted = rows_left(context, call, before, context.inputs.get("answers"))
-        rows = [row for _, row in heapq.nsmallest(wanted, candidates, key=_place)]
-    listed = [{name: row[name] for name in INPUT.names} for row in rows]
+    order = {row_id: number for number, (_, _, row_id) in enumerate(places[:wanted])}
+    rows = {row["id"]: row for row in each(source) if row["id"] in order}
+    listed = [{name: rows[row_id][name] for name in INPUT.names} for row_id in order]
     nothing = rejected_table(context.stage.stage, [])
     context.stage.commit_shard("rows", pa.Table.from_pylist(listed, schema=INPUT), nothing)
-    facts = {"candidates": len(candidates), "wanted": wanted, "signals": _signals(context)}
-    return StageResult(["rows"], len(rows), facts=facts)
+    facts = {"candidates": len(places), "wanted": wanted, "signals": _signals(context)}
+    return StageResult(["rows"], len(listed), facts=facts)
 
 
-Candidate = tuple[tuple[float, str], Row]
-"""A row with what it is ordered by: its doubt below 0, and its number in a draw."""
+Place = tuple[float, str, str]
+"""Where a row stands among the others: its doubt below 0, its number in a draw, and its id."""
 
 
-def _place(candidate: Candidate) -> tuple[float, str]:
-    return candidate[0]
-
-
-def _doubtful(context: StageContext) -> Iterator[Candidate]:
+def _by_doubt(context: StageContext) -> Iterator[Place]:
     settings = context.settings
     assessed = _confidences(context)
     for row in each(context.inputs["sampled"]):
         sure = 0.0 if row["answer"] is None else assessed.get(row["id"])
         if settings["student"] and sure is None:
             continue
-        weighed = [
-            (settings["consistency"], row["consistency"]),
-            (settings["student"], sure or 0.0),
-        ]
-        yield (-doubt(weighed), drawing_number(row["id"], settings["seed"])), row
+        own, other = settings["consistency"], settings["student"]
+        found = doubt([(own, row["consistency"]), (other, sure or 0.0)])
+        yield -found, drawing_number(row["id"], settings["seed"]), row["id"]
 
 
-def _any(context: StageContext) -> Iterator[Candidate]:
+def _by_chance(context: StageContext) -> Iterator[Place]:
     taught = context.inputs.get("taught")
     seen = {row["id"] for row in each(taught)} if taught else set()
     for row in each(context.inputs["rows"]):
         if row["id"] not in seen:
             seen.add(row["id"])
-            yield (0.0, drawing_number(row["id"], context.settings["seed"])), row
+            yield 0.0, drawing_number(row["id"], context.settings["seed"]), row["id"]
 
 
 def _confidences(context: StageContext) -> dict[str, float]:

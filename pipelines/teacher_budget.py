@@ -5,6 +5,7 @@ How a budget of money is turned into calls is ours.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -109,18 +110,19 @@ def draw_warm_up(context: StageContext) -> StageResult:
         WorkError: The money does not pay for one row, or there is none.
     """
     settings, call = context.settings, Call(**context.settings["call"])
+    inputs = context.inputs["inputs"]
 
     def numbered() -> Iterator[Row]:
-        for row in each(context.inputs["inputs"]):
+        for row in each(inputs):
             yield {"id": drawing_number(row["id"], settings["seed"]), "row": row}
 
     if settings["calls"] is not None:
         most = rows_of_warm_up(settings["calls"], call.samples, settings["share"])
-        rows = [one["row"] for one in sample_rows(numbered(), most)]
     else:
-        ordered = [one["row"] for one in sorted(numbered(), key=lambda one: str(one["id"]))]
-        different = list({row["id"]: row for row in ordered}.values())
-        rows = affordable(context, different, call, settings["share"] * settings["money"])
+        costs = dearest_rows(context, each(inputs), call)
+        order = sorted(costs, key=lambda row_id: drawing_number(row_id, settings["seed"]))
+        most = affordable((costs[one] for one in order), settings["share"] * settings["money"])
+    rows = [one["row"] for one in sample_rows(numbered(), most)]
     if not rows:
         raise WorkError(
             "assist.budget",
@@ -132,23 +134,33 @@ def draw_warm_up(context: StageContext) -> StageResult:
     return StageResult(["rows"], len(rows))
 
 
-def affordable(context: StageContext, rows: Iterable[Row], call: Call, money: float) -> list[Row]:
-    """The first rows that money pays for, where nobody knows yet what a call comes to."""
-    import json
+def dearest_rows(context: StageContext, rows: Iterable[Row], call: Call) -> dict[str, float]:
+    """By the rows' ids: what all calls about it take at most.
 
+    Raises:
+        UseError: The model's tokens have no price.
+    """
     price = token_price(context, call.teacher)
-    found: list[Row] = []
-    left = money
+    found: dict[str, float] = {}
     for row in rows:
         try:
             asked = fill_in(call.user, call.system, json.loads(row["fields"]))
         except FILLING_ERRORS:  # it is not asked, and costs nothing
-            continue
-        left -= call.samples * dearest(asked, call.max_tokens, price)
+            found[row["id"]] = 0.0
+        else:
+            found[row["id"]] = call.samples * dearest(asked, call.max_tokens, price)
+    return found
+
+
+def affordable(costs: Iterable[float], money: float) -> int:
+    """How many of the first costs money pays for."""
+    number, left = 0, money
+    for cost in costs:
+        left -= cost
         if left < 0:
             break
-        found.append(row)
-    return found
+        number += 1
+    return number
 
 
 def rows_left(context: StageContext, call: Call, asked: int, answers: StageFolder | None) -> int:

@@ -431,6 +431,8 @@ def test_the_rows_of_which_least_is_trusted_are_acquired(folder):
     # By its own doubts alone, also the row that nobody assessed is one.
     assert acquired(student=0.0)[0] == [3, 4, 2]
     assert acquired(consistency=0.0, calls=2)[0] == [3, 1]
+    # Without a warm-up nobody knows what a call costs: at most .092 with 10 tokens out.
+    assert acquired(calls=None, money=0.2)[0] == [3, 1]
     more, result = acquired(calls=50)
     assert len(more) == 5
     assert result.facts["wanted"] == 50
