@@ -22,8 +22,10 @@ $(VENV)/.installed: requirements/cpu.lock pyproject.toml
 demo: install
 	$(BIN)/stillhouse run recipes/demo.yaml --run runs/demo
 
+# Unit tests side by side, two at a time; the others share a Ray and an engine a module.
 test: install
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 tests/unit
+	$(BIN)/python -m pytest -m "not slow" tests/integration tests/fault
 
 test-slow: install
 	$(BIN)/python -m pytest

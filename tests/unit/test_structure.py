@@ -23,7 +23,7 @@ def imported(file: Path) -> set[str]:
     return names & set(MAY_IMPORT)
 
 
-@pytest.mark.parametrize("package", MAY_IMPORT)
+@pytest.mark.parametrize("package", sorted(MAY_IMPORT))
 def test_imports_go_one_way(package):
     for file in (ROOT / package).rglob("*.py"):
         wrong = imported(file) - MAY_IMPORT[package] - {package}
@@ -36,7 +36,11 @@ HEAVY = {"ray", "torch", "vllm", "transformers", "deepspeed", "matplotlib"}
 @pytest.mark.parametrize(
     "modules",
     [
-        [f"core.{file.stem}" for file in (ROOT / "core").glob("*.py") if file.stem != "__init__"],
+        [
+            f"core.{file.stem}"
+            for file in sorted((ROOT / "core").glob("*.py"))
+            if file.stem != "__init__"
+        ],
         ["stillhouse.command_line", "stillhouse.workflow", "stillhouse.methods.fewshot_mcqa"],
         ["stillhouse.display", "pipelines.inputs", "pipelines.asking", "pipelines.endpoint"],
     ],
