@@ -14,9 +14,9 @@ from core.rows import PREDICTION, WRITTEN
 from core.run import Folder, Manifest, Run
 from stillhouse.methods import recipe_model
 from stillhouse.workflow import plan_run
+from tests.commands import fresh_command as command
 from tests.tiny_models import make_chooser, make_writer
 from tests.unit.test_frontier import PLACES, write_files
-from tests.unit.test_recorded import command
 
 
 @pytest.fixture

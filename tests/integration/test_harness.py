@@ -12,9 +12,10 @@ from core.recipe_file import load_recipe
 from core.run import Folder, Manifest, Run
 from stillhouse.methods import recipe_model
 from stillhouse.workflow import plan_run
+from tests.commands import fresh_command as command
 from tests.tiny_models import make_writer
 from tests.unit.test_frontier import write_files
-from tests.unit.test_recorded import command, write_lines
+from tests.unit.test_recorded import write_lines
 
 SHARED = os.environ.get("STILLHOUSE_SHARED")
 

@@ -10,8 +10,9 @@ import json
 
 import pytest
 
+from tests.commands import fresh_command as command
 from tests.training_case import draw_headlines
-from tests.unit.test_recorded import command, write_lines
+from tests.unit.test_recorded import write_lines
 
 RECIPE = """\
 name: invariance

@@ -9,8 +9,9 @@ import pytest
 
 from core.rows import WRITTEN
 from core.run import Folder, Run
+from tests.commands import fresh_command as command
 from tests.integration.test_frontier_recipes import MOST_SECONDS, run_recipe
-from tests.unit.test_recorded import command, write_lines
+from tests.unit.test_recorded import write_lines
 
 PLACES = ["lake", "dam", "sea"]
 WHY = "Fish of that kind live in a {}, and nowhere else at all."

@@ -17,9 +17,10 @@ from core.run import Folder, Run
 from pipelines.asked_texts import fill_in
 from stillhouse.methods import recipe_model
 from stillhouse.workflow import plan_run
+from tests.commands import command
 from tests.unit.test_frontier_study import ARTICLES
 from tests.unit.test_judges import given
-from tests.unit.test_recorded import command, stage_of, write_lines
+from tests.unit.test_recorded import stage_of, write_lines
 
 PRICES = Path(__file__).parents[2] / "recipes" / "prices_2410.18588.yaml"
 MODELS = {"small": "embedded://smollm2-135m-instruct", "large": "embedded://gemma-3-270m"}

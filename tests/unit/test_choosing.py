@@ -13,8 +13,9 @@ from core.rows import CANDIDATE
 from core.run import Folder, Run
 from stillhouse.methods import lay_out, recipe_model
 from stillhouse.workflow import plan_run
+from tests.commands import command
 from tests.endpoint_server import said, server
-from tests.unit.test_recorded import command, stage_of, write_lines
+from tests.unit.test_recorded import stage_of, write_lines
 
 __all__ = ["server"]
 

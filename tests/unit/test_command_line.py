@@ -17,6 +17,7 @@ import pytest
 
 from core.run import Folder, Run
 from pipelines.row_work import Rejection, rejected_table
+from tests.commands import forked
 from tests.permissions import bind_permissions, mode
 
 ROOT = Path(__file__).parents[2]
@@ -28,10 +29,13 @@ ENVIRONMENT = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "COLUMNS": "200
 def stillhouse(
     *arguments: str, folder: Path = ROOT, environment: dict[str, str] | None = None, **options: Any
 ) -> subprocess.CompletedProcess[str]:
+    environment = ENVIRONMENT | (environment or {})
+    if not options:
+        return forked(*arguments, folder=folder, environment=environment)
     return subprocess.run(
         [sys.executable, "-m", "stillhouse.command_line", *arguments],
         cwd=folder,
-        env=ENVIRONMENT | (environment or {}),
+        env=environment,
         capture_output=True,
         text=True,
         check=False,

@@ -22,7 +22,8 @@ from pipelines.equations import value_of
 from pipelines.inputs import _check
 from pipelines.questions import Questions
 from pipelines.row_work import Rejection
-from tests.unit.test_recorded import command, stage_of, write_lines
+from tests.commands import command
+from tests.unit.test_recorded import stage_of, write_lines
 
 SHARED = os.environ.get("STILLHOUSE_SHARED")
 DATA = Path(SHARED or "") / "data"

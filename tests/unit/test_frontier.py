@@ -24,7 +24,8 @@ from pipelines.row_work import rejected_table
 from stillhouse.both_sides import teacher_answers
 from stillhouse.methods import lay_out, recipe_model
 from stillhouse.stages import fingerprints
-from tests.unit.test_recorded import command, stage_of, write_lines
+from tests.commands import command
+from tests.unit.test_recorded import stage_of, write_lines
 
 ROOT = Path(__file__).parents[2]
 SHARED = os.environ.get("STILLHOUSE_SHARED")

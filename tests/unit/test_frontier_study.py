@@ -16,7 +16,8 @@ from pipelines.asked_texts import fill_in
 from stillhouse.endpoint import student_family
 from stillhouse.methods import lay_out, recipe_model
 from stillhouse.workflow import Workflow, plan_run, trained_student
-from tests.unit.test_recorded import command, stage_of, write_lines
+from tests.commands import command
+from tests.unit.test_recorded import stage_of, write_lines
 from tests.unit.test_step_lists import malformed
 
 RECIPE = """\

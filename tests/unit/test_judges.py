@@ -23,7 +23,8 @@ from stillhouse.gather_judges import bias, preferences, ratings
 from stillhouse.judging import COMPLEXITY
 from stillhouse.methods import recipe_model
 from stillhouse.workflow import plan_run
-from tests.unit.test_recorded import command, stage_of, write_lines
+from tests.commands import command
+from tests.unit.test_recorded import stage_of, write_lines
 
 SHARED = os.environ.get("STILLHOUSE_SHARED")
 REAL = pytest.mark.skipif(SHARED is None, reason="STILLHOUSE_SHARED names no folder with data")

@@ -20,7 +20,8 @@ from pipelines.prompt_library import parse_template, read_template, template_nam
 from stillhouse.methods import lay_out, recipe_model
 from stillhouse.stages import fingerprints
 from stillhouse.workflow import recipe_of
-from tests.unit.test_recorded import command, write_lines
+from tests.commands import command
+from tests.unit.test_recorded import write_lines
 
 ROWS = {
     "math": {"question": "What is 6 * 7?", "answer": "42"},

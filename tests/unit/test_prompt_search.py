@@ -22,8 +22,9 @@ from core.run import Folder, Run
 from pipelines.instructions import Checks, key_of
 from stillhouse.methods import lay_out, recipe_model
 from stillhouse.stages import fingerprints
+from tests.commands import command
 from tests.endpoint_server import said, server
-from tests.unit.test_recorded import command, stage_of, write_lines
+from tests.unit.test_recorded import stage_of, write_lines
 
 __all__ = ["server"]
 

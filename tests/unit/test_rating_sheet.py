@@ -9,8 +9,8 @@ import json
 import pytest
 
 from stillhouse.rating_sheet import agreement
+from tests.commands import command
 from tests.unit.test_judges import TALKS, answered, talk
-from tests.unit.test_recorded import command
 
 __all__ = ["answered", "talk"]
 

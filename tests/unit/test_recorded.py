@@ -30,6 +30,7 @@ from pipelines.recorded import RecordedAnswers
 from pipelines.scoring import CONTENT_FREE
 from pipelines.tasks import parse_rows
 from stillhouse.methods import lay_out, recipe_model
+from tests.commands import command
 from tests.fuzzed_rows import fuzzed_lines
 
 ROOT = Path(__file__).parents[2]
@@ -92,17 +93,6 @@ def run(tmp_path):
 
     run.folder = tmp_path
     return run
-
-
-def command(folder, *arguments, **environment):
-    return subprocess.run(
-        [sys.executable, "-m", "stillhouse.command_line", *arguments],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "160", **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 def stage_of(folder, name):

@@ -15,7 +15,8 @@ from pipelines.drawing import Draw
 from pipelines.rationales import RationaleFilter, trimmed
 from stillhouse.methods import lay_out, recipe_model
 from stillhouse.stages import fingerprints
-from tests.unit.test_recorded import command, stage_of, write_lines
+from tests.commands import command
+from tests.unit.test_recorded import stage_of, write_lines
 
 ROWS = 200
 PLACES = ["lake", "dam", "sea"]
