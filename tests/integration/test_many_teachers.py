@@ -1,4 +1,4 @@
-"""Many teachers whole: two recorded ones, a tiny student and its baseline; and the recipe itself."""
+"""Many teachers whole: two recorded ones, a tiny student, its baseline; and the recipe itself."""
 
 from __future__ import annotations
 
