@@ -347,7 +347,11 @@ def serve(
     folder: RunFolder,
     *,
     student: Annotated[
-        str | None, typer.Option(help="Which student. [default: the recipe's first]")
+        str | None,
+        typer.Option(
+            help="Which student: its name, with -SET at its end where each data set has its own. "
+            "[default: the recipe's first]"
+        ),
     ] = None,
     port: Annotated[int | None, typer.Option(help="Port, instead of the recipe's.")] = None,
     name: Annotated[
