@@ -87,7 +87,9 @@ async def open_page(url: str, profile: Path) -> AsyncIterator[Tab]:
                 tab = Tab(socket)
                 await tab.ask("Runtime.enable")
                 await tab.ask("Log.enable")
-                await tab.until("document.readyState === 'complete'")
+                # A new tab is an empty page first, which is complete too.
+                loaded = f"location.href === {url!r} && document.readyState === 'complete'"
+                await tab.until(loaded)
                 yield tab
     finally:
         process.terminate()

@@ -441,6 +441,7 @@ def test_a_folder_that_does_not_fit_is_refused_before_anything_starts(student_fo
         encoder_student(str(student_folder), ["yes", "no"])
 
 
+@pytest.mark.slow
 def test_a_student_that_does_not_load_is_an_error(endpoint, student_folder, tmp_path):
     (tmp_path / "config.json").write_bytes((student_folder / "config.json").read_bytes())
     with pytest.raises(WorkError, match="no file named model"):
@@ -639,6 +640,7 @@ def test_compare_stage_from_end_to_end(tmp_path, pool, student_folder, tiny_teac
     assert [(step.done, step.total) for step in shown][-1] == (2 * measured, 2 * measured)
 
 
+@pytest.mark.slow
 def test_compare_says_why_a_model_is_silent(tmp_path, pool, student_folder):
     context, rows, *_ = make_context(tmp_path, pool, student_folder, requests=4)
     with pytest.raises(WorkError, match="it is not one token"):
@@ -647,6 +649,7 @@ def test_compare_says_why_a_model_is_silent(tmp_path, pool, student_folder):
     assert not context.stage.committed_shards()
 
 
+@pytest.mark.slow
 def test_a_teacher_that_writes_is_compared_with_a_student_that_chooses(
     tmp_path, pool, tiny_encoder
 ):

@@ -204,10 +204,11 @@ def test_keys_let_in_stop_and_are_revoked(students, tmp_path):
             given = {} if key is None else {header: f"Bearer {key}" if " " not in header else key}
             return classify(guarded, headers=given)
 
-        for key in (None, "wrong", "sh_" + "a" * 43, "\x7f", busy[:-1]):
+        for key in (None, "wrong", "sh_" + "a" * 43, busy[:-1]):
             answer = ask(key)
             assert answer.status_code == 401, key
             assert answer.headers["www-authenticate"] == "Bearer"
+        assert ask("\x7f").status_code == 400  # HAProxy takes no control character in a header
         assert classify(guarded, headers={"X-API-Key": other}).status_code == 200
         assert [ask(busy).status_code for _ in range(7)] == [200] * 5 + [429] * 2
         assert 50 <= int(ask(busy).headers["retry-after"]) <= 60
@@ -271,7 +272,7 @@ def test_a_killed_replica_costs_errors_and_no_silence(students):
     two = PLAIN.model_copy(update={"replicas": 2})
     pair = deploy({"first": students["first"]}, two, name="pair")
     try:
-        end = time.monotonic() + 12
+        end = time.monotonic() + 8
 
         async def under_load():
             async def kill():
@@ -283,14 +284,13 @@ def test_a_killed_replica_costs_errors_and_no_silence(students):
             return statuses
 
         statuses = asyncio.run(under_load())
-        # What the replica was at work on is told as an error; nothing else is lost.
+        # What the replica was at work on is told as an error; nothing else is lost. HAProxy tells
+        # it by closing the connection where it had asked the replica over one that it kept open, so
+        # that callers ask again.
         assert statuses[200] > 100
         failed = {status: n for status, n in statuses.items() if status not in (200, *CHOICES)}
-        # HAProxy closes a connection behind such an error without a word, and a caller who takes
-        # it for his next request is told so by his own library.
-        assert set(failed) <= {500, "ServerDisconnectedError"}, statuses
-        assert failed.get(500, 0) <= 8, statuses
-        assert failed.get("ServerDisconnectedError", 0) <= failed.get(500, 0), statuses
+        assert set(failed) <= {500, 502, "ServerDisconnectedError"}, statuses
+        assert sum(failed.values()) <= 8, statuses
         deadline = time.monotonic() + 30
         while len(replica_processes("pair")) < 2:
             assert time.monotonic() < deadline, "the replica did not come back"
@@ -325,6 +325,7 @@ def test_an_update_under_load_fails_no_request(students):
         first.close()
 
 
+@pytest.mark.slow
 def test_an_update_to_a_student_that_does_not_load_leaves_the_old_one(students, tmp_path):
     from core.errors import WorkError
 
@@ -346,8 +347,8 @@ def test_an_update_to_a_student_that_does_not_load_leaves_the_old_one(students, 
 def test_requests_are_metrics_and_lines_of_the_log(students, tmp_path):
     logged = deploy({"first": students["first"]}, PLAIN, name="logged", logs=tmp_path / "logs")
     try:
-        for text in (TEXT, [TEXT, TEXT], ""):
-            classify(logged, text)
+        answers = [classify(logged, text) for text in (TEXT, [TEXT, TEXT], "")]
+        assert [answer.status_code for answer in answers] == [200, 200, 422]
         lines = [
             json.loads(line)
             for file in (tmp_path / "logs").iterdir()
@@ -382,6 +383,7 @@ def test_requests_are_metrics_and_lines_of_the_log(students, tmp_path):
 # Shares
 
 
+@pytest.mark.slow
 def test_a_canary_answers_its_share_and_a_shadow_none(students):
     shared = Offered(
         students["first"], Beside(students["second"], 0.5), Beside(students["second"], 1.0)

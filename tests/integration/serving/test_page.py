@@ -86,6 +86,7 @@ def test_student_and_teacher_answer_side_by_side(students, tmp_path):
         running.close()
 
 
+@pytest.mark.slow
 def test_questions_bring_their_choices_and_callers_their_key(students, tmp_path):
     key = add_key(tmp_path / "keys.yaml", "visitor", None)
     keyed = PLAIN.model_copy(update={"api_keys": ApiKeys(file=str(tmp_path / "keys.yaml"))})

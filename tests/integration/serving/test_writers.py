@@ -13,6 +13,7 @@ import pytest
 from core.errors import UseError
 from core.recipe_section import Device
 from core.recipe_serving import RequestLimits, Serve
+from core.student_reading import StudentReading
 from pipelines.student_texts import WritingPredictor
 from serving.application import build
 from serving.writers import deploy_writers, writing_student
@@ -101,8 +102,12 @@ def said(answer):
 
 
 def direct(folder, *conversations):
-    batch = {"id": [str(n) for n in range(len(conversations))], "messages": list(conversations)}
-    return WritingPredictor(folder)(pa.table(batch))["text"].to_pylist()
+    rows = [
+        {"id": str(number), "system": "", "turns": [message["content"] for message in messages]}
+        for number, messages in enumerate(conversations)
+    ]
+    predictor = WritingPredictor(folder, StudentReading.of(folder))
+    return [replies[-1] for replies in predictor(pa.Table.from_pylist(rows))["replies"].to_pylist()]
 
 
 def streamed(endpoint, route, **body):
