@@ -1,7 +1,8 @@
 """What computes an encoder's forward pass.
 
 On a CPU ONNX Runtime in int8 is the quickest for the short batches of an endpoint, and torch in
-bfloat16 for long ones where the CPU multiplies it in hardware; docs/performance.md has the figures.
+bfloat16 for long ones where the CPU multiplies it in hardware; `benchmarks/serving.py` measures
+them.
 """
 
 from __future__ import annotations
