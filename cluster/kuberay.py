@@ -111,13 +111,14 @@ class RayJobSpec(Part):
     submission_mode: Literal["K8sJobMode"] = "K8sJobMode"
     submitter_pod_template: PodTemplate
     submitter_config: SubmitterConfig
-    backoff_limit: int
+    backoff_limit: int | None = None
     active_deadline_seconds: int | None = None
     deletion_strategy: DeletionStrategy | None = None
     shutdown_after_job_finishes: bool | None = None
     ttl_seconds_after_finished: int | None = None
     suspend: bool | None = None
-    ray_cluster_spec: RayClusterSpec
+    ray_cluster_spec: RayClusterSpec | None = None
+    cluster_selector: dict[str, str] | None = None
 
 
 class RayJob(Object):

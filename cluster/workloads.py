@@ -54,6 +54,9 @@ DAY_SECONDS = 24 * 3600
 KEEP_RECORD_DAYS = 7
 """For which the record of a job that has ended stays."""
 
+CLUSTER = "ray.io/cluster"
+"""By which a job names the cluster that it runs on."""
+
 QUEUE = "kueue.x-k8s.io/queue-name"
 ELASTIC = "kueue.x-k8s.io/elastic-job"
 
@@ -65,11 +68,14 @@ class Workload:
     object: RayJob | RayCronJob | RayService | RayCluster
     packed: Bundle | None
     """The recipe that it mounts."""
+    on: str | None = None
+    """The RayCluster that a job runs on and that has mounted the recipe, where it has none of its
+    own."""
 
     @property
     def objects(self) -> list[Object]:
         """The objects themselves, those that others need first."""
-        return [*([self.packed.config_map] if self.packed else []), self.object]
+        return [*([self.packed.config_map] if self.packed and not self.on else []), self.object]
 
 
 def run_location(loaded: LoadedRecipe) -> str:
@@ -84,6 +90,7 @@ def workload(
     *,
     until: str | None = None,
     update: bool = False,
+    shared: bool = False,
     student_folder: str | None = None,
 ) -> Workload:
     """What a recipe is on Kubernetes.
@@ -93,23 +100,25 @@ def workload(
         kind: What is to be made of it.
         until: Of a job: the stage to stop after.
         update: Of a job or a sweep: to go on after the recipe changed.
+        shared: Of a job or a sweep: to run on the recipe's shared cluster.
         student_folder: Of a service: where the student is that a run has made.
 
     Raises:
         UseError: The recipe has no such thing, or it does not fit on its machines.
     """
     if kind in ("job", "sweep", "refresh"):
-        return _job(loaded, kind, until, update=update)
+        return _job(loaded, kind, until, update=update, shared=shared)
     if kind == "service":
         assert student_folder is not None, "a service has a student"
         return _service(loaded, student_folder)
     return _shared_cluster(loaded)
 
 
-def _job(loaded: LoadedRecipe, kind: Kind, until: str | None, *, update: bool) -> Workload:
+def _job(
+    loaded: LoadedRecipe, kind: Kind, until: str | None, *, update: bool, shared: bool
+) -> Workload:
     recipe, cluster = loaded.recipe, cluster_of(loaded)
     packed = bundle(loaded)
-    groups = groups_of_job(loaded, trials=_trials(loaded) if kind == "sweep" else 1)
     arguments = [
         "sweep" if kind == "sweep" else "run",
         f"{RECIPE_FOLDER}/recipe.yaml",
@@ -120,12 +129,18 @@ def _job(loaded: LoadedRecipe, kind: Kind, until: str | None, *, update: bool) -
         arguments += ["--until", until]
     if update or kind == "refresh":
         arguments.append("--update")
+    common: dict[str, Any] = {
+        "entrypoint": entrypoint(*arguments),
+        "submitter_pod_template": submitter_pod(recipe, cluster, kind),
+        "submitter_config": SubmitterConfig(backoff_limit=SUBMIT_TRIES),
+        "active_deadline_seconds": _seconds(cluster.deadline_hours),
+    }
+    if shared and kind != "refresh":
+        return _on_shared_cluster(loaded, kind, common, packed)
+    groups = groups_of_job(loaded, trials=_trials(loaded) if kind == "sweep" else 1)
     spec = RayJobSpec(
-        entrypoint=entrypoint(*arguments),
-        submitter_pod_template=submitter_pod(recipe, cluster, kind),
-        submitter_config=SubmitterConfig(backoff_limit=SUBMIT_TRIES),
+        **common,
         backoff_limit=cluster.retries,
-        active_deadline_seconds=_seconds(cluster.deadline_hours),
         **_ending(cluster),
         ray_cluster_spec=ray_cluster_spec(
             recipe, cluster, kind, groups, packed, outlives_head=False, images=_images(recipe)
@@ -147,6 +162,35 @@ def _job(loaded: LoadedRecipe, kind: Kind, until: str | None, *, update: bool) -
     return Workload(RayCronJob(metadata=metadata, spec=timed), packed)
 
 
+def _on_shared_cluster(
+    loaded: LoadedRecipe, kind: Kind, common: dict[str, Any], packed: Bundle
+) -> Workload:
+    """A job on a cluster that stays: pods without work go by themselves, its record after a while.
+
+    KubeRay tries it no second time, and Kueue counts the cluster and not its jobs.
+    """
+    cluster = object_name(loaded.recipe.name, OBJECTS["cluster"][1])
+    after = {"ttl_seconds": KEEP_RECORD_DAYS * DAY_SECONDS}
+    rules = [{"policy": "DeleteSelf", "condition": {**ended, **after}} for ended in ENDED]
+    spec = RayJobSpec(
+        **common,
+        deletion_strategy=DeletionStrategy.model_validate({"deletion_rules": rules}),
+        cluster_selector={CLUSTER: cluster},
+    )
+    return Workload(
+        RayJob(metadata=_metadata(loaded, kind, queued=False), spec=spec), packed, on=cluster
+    )
+
+
+ENDED = (
+    {"job_status": "SUCCEEDED"},
+    {"job_status": "FAILED"},
+    # One that never got as far as to have a driver.
+    {"job_deployment_status": "Failed"},
+)
+"""Conditions of a job that has ended, well or not."""
+
+
 def _ending(cluster: Cluster) -> dict[str, Any]:
     """What becomes of a job that has ended, well or not: its pods go, its record stays a while."""
     keep = cluster.keep_minutes * 60
@@ -154,12 +198,7 @@ def _ending(cluster: Cluster) -> dict[str, Any]:
         return {"shutdown_after_job_finishes": True, "ttl_seconds_after_finished": keep}
     whole = max(keep, KEEP_RECORD_DAYS * DAY_SECONDS)
     rules = []
-    for ended in (
-        {"job_status": "SUCCEEDED"},
-        {"job_status": "FAILED"},
-        # One that never got as far as to have a driver.
-        {"job_deployment_status": "Failed"},
-    ):
+    for ended in ENDED:
         at = {"condition": {**ended, "ttl_seconds": keep}}
         later = {"condition": {**ended, "ttl_seconds": whole}}
         rules += [{"policy": "DeleteCluster", **at}, {"policy": "DeleteSelf", **later}]
@@ -290,10 +329,10 @@ def _trials(loaded: LoadedRecipe) -> int:
     return min(recipe.sweep.max_concurrent or recipe.sweep.trials, recipe.sweep.trials)
 
 
-def _metadata(loaded: LoadedRecipe, kind: Kind) -> Metadata:
+def _metadata(loaded: LoadedRecipe, kind: Kind, *, queued: bool = True) -> Metadata:
     cluster = cluster_of(loaded)
     # Of a schedule, the jobs that it makes would have to wait, and it gives them no labels.
-    queue = None if kind == "refresh" else cluster.queue
+    queue = cluster.queue if queued and kind != "refresh" else None
     return Metadata(
         name=object_name(loaded.recipe.name, OBJECTS[kind][1]),
         namespace=cluster.namespace,

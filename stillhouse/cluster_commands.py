@@ -39,7 +39,10 @@ Until = Annotated[
     str | None, typer.Option(metavar="STAGE", help="Of a job: stop after this stage.")
 ]
 Update = Annotated[bool, typer.Option("--update", help="Of a job: go on after the recipe changed.")]
-
+Shared = Annotated[
+    bool,
+    typer.Option("--shared", help="Of a job or a sweep: on the cluster that --kind cluster made."),
+]
 
 Context = Annotated[
     str | None,
@@ -74,6 +77,7 @@ def render(
     ] = None,
     until: Until = None,
     update: Update = False,
+    shared: Shared = False,
     student_folder: StudentFolder = None,
 ) -> None:
     """Print the manifests of a recipe, or write them as a Kustomize tree."""
@@ -81,7 +85,7 @@ def render(
 
     loaded = load(recipe, profile, settings)
     if to is None:
-        work = _workload(loaded, _known(kind), until, student_folder, update=update)
+        work = _workload(loaded, _known(kind), until, student_folder, update=update, shared=shared)
         typer.echo(plain_yaml([*foundation(loaded).objects, *work.objects]), nl=False)
         _tell_uploads(work)
         return
@@ -104,11 +108,12 @@ def submit(
     context: Context = None,
     until: Until = None,
     update: Update = False,
+    shared: Shared = False,
     student_folder: StudentFolder = None,
 ) -> None:
     """Bring a recipe to the cluster. A job that has ended goes on where it was."""
     job = _job(recipe, profile, settings, kind, context)
-    work = _workload(job.loaded, job.kind, until, student_folder, update=update)
+    work = _workload(job.loaded, job.kind, until, student_folder, update=update, shared=shared)
     for url in job.submit(work):
         typer.echo(f"{url} is there.")
     typer.echo(f"{work.object.kind} {work.object.metadata.name} is submitted.")
@@ -206,12 +211,15 @@ def _workload(
     student_folder: str | None,
     *,
     update: bool,
+    shared: bool = False,
 ) -> Workload:
     from cluster.workloads import workload
 
     if kind == "service" and student_folder is None:
         student_folder = _student_folder(loaded)
-    return workload(loaded, kind, until=until, update=update, student_folder=student_folder)
+    return workload(
+        loaded, kind, until=until, update=update, shared=shared, student_folder=student_folder
+    )
 
 
 def _student_folder(loaded: LoadedRecipe) -> str:

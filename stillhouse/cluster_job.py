@@ -65,6 +65,8 @@ class ClusterJob:
         base = foundation(self.loaded).objects
         self.client.apply(base[:1])  # the namespace: what follows looks into it
         self._check_secret()
+        if work.on is not None:
+            self._check_shared(work, work.on)
         before = self.client.find(kind, name, space)
         if before is not None and kind == "RayJob":
             state = before.get("status", {}).get("jobDeploymentStatus", "New")
@@ -130,6 +132,25 @@ class ClusterJob:
     def _pods(self) -> list[Any]:
         labels = {**recipe_labels(self.loaded.recipe.name), WORKLOAD: self.kind}
         return self.client.listed("Pod", self._cluster.namespace, labels)
+
+    def _check_shared(self, work: Workload, cluster: str) -> None:
+        """Refuse a job on a cluster that is not there, or that has mounted another recipe."""
+        space = self._cluster.namespace
+        assert work.packed is not None, "a job has a recipe"
+        if self.client.find("RayCluster", cluster, space) is None:
+            raise UseError(
+                f"RayCluster {cluster}",
+                "it is not there, and the job is to run on it.",
+                "Make it by `stillhouse cluster submit RECIPE --kind cluster`.",
+            )
+        wanted = work.packed.config_map.manifest()
+        found = self.client.find("ConfigMap", wanted["metadata"]["name"], space, "v1") or {}
+        if any(found.get(part) != wanted.get(part) for part in ("data", "binaryData")):
+            raise UseError(
+                f"RayCluster {cluster}",
+                "it has mounted the recipe as it was when the cluster was made.",
+                "Delete it and submit it again, both with --kind cluster; the run stays.",
+            )
 
     def _check_secret(self) -> None:
         """Refuse a recipe whose secrets are not there: its pods would wait for them for ever."""

@@ -118,6 +118,9 @@ def _of_job(spec: dict) -> Iterable[str]:
     rules, shuts_down = _rules(spec), spec.get("shutdownAfterJobFinishes", False)
     if rules and shuts_down:
         yield "deletionRules and shutdownAfterJobFinishes exclude each other"
+    if "clusterSelector" in spec:
+        yield from _of_job_on_a_cluster(spec, rules)
+        return
     if not rules and not shuts_down:
         yield "nothing deletes its pods"  # our own rule: no GPU outlives its job
     if not shuts_down and spec.get("ttlSecondsAfterFinished", 0) > 0:
@@ -128,6 +131,16 @@ def _of_job(spec: dict) -> Iterable[str]:
         yield "submitterPodTemplate is for K8sJobMode"
     yield from _of_rules(rules)
     yield from _of_cluster(spec["rayClusterSpec"])
+
+
+def _of_job_on_a_cluster(spec: dict, rules: list[dict]) -> Iterable[str]:
+    if not spec["clusterSelector"].get("ray.io/cluster") or "rayClusterSpec" in spec:
+        yield "a job has one cluster"
+    if spec.get("backoffLimit", 0) > 0 or spec.get("suspend"):
+        yield "backoffLimit and suspend are for clusters of a job's own"
+    if spec.get("shutdownAfterJobFinishes") or any(r["policy"] != "DeleteSelf" for r in rules):
+        yield "a job deletes no cluster that is not its own"
+    yield from _of_rules(rules)
 
 
 def _rules(spec: dict) -> list[dict]:

@@ -96,6 +96,20 @@ def test_a_job_that_runs_is_not_submitted_again_and_one_that_ended_is(api, recip
     assert api.store.get(*JOB)["metadata"]["uid"] != first
 
 
+def test_a_job_runs_on_a_shared_cluster_that_has_its_recipe(api, recipe, call, tmp_path):
+    said = call("submit", recipe, "--profile", "kubernetes", "--shared", status=2)
+    assert "RayCluster ask-shared\n  it is not there" in said
+    call("submit", recipe, "--profile", "kubernetes", "--kind", "cluster")
+    call("submit", recipe, "--profile", "kubernetes", "--shared", "--until", "ask")
+    spec = api.store.get(*JOB)["spec"]
+    assert spec["clusterSelector"] == {"ray.io/cluster": "ask-shared"}
+    assert "rayClusterSpec" not in spec
+    set_state(api, "Complete", "SUCCEEDED")
+    write(tmp_path, {**RECIPE, "ask": {"far": {"prompt": "Well? {{ question }}"}}})
+    said = call("submit", recipe, "--profile", "kubernetes", "--shared", status=2)
+    assert "as it was when the cluster was made" in said
+
+
 def test_missing_secrets_are_told_before_pods_wait_for_them(api, recipe, call, tmp_path):
     content = json.loads(json.dumps(RECIPE))
     content["teachers"]["far"]["api_key_env"] = "FAR_KEY"

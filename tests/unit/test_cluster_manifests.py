@@ -416,6 +416,14 @@ def test_replicas_of_a_student_have_time_to_answer(drain, seconds):
     assert pod["terminationGracePeriodSeconds"] > seconds
 
 
+@pytest.mark.parametrize("cluster", [{}, {"queue": "gpus", "deadline_hours": 2}])
+def test_a_job_on_a_shared_cluster_leaves_the_cluster_alone(tmp_path, cluster):
+    job = workload(gpu_recipe(tmp_path, **cluster), "job", shared=True).object.manifest()
+    assert mistakes(job) == []
+    assert list(refusals(job)) == []
+    assert "kueue.x-k8s.io/queue-name" not in job["metadata"]["labels"]
+
+
 def test_kueue_gets_its_label_and_takes_the_end_over(tmp_path):
     (job,) = (
         m for m in manifests(gpu_recipe(tmp_path, queue="gpus"), "job") if m["kind"] == "RayJob"

@@ -1,6 +1,7 @@
 """The container images: locks agree, Dockerfiles are sound, and their steps can be taken."""
 
 import ast
+import os
 import re
 import shutil
 import subprocess
@@ -101,6 +102,71 @@ def test_what_is_copied_makes_the_whole_package(tmp_path):
             if file.is_file() and "__pycache__" not in file.parts and file.suffix != ".Dockerfile"
         }
         assert ours <= packed, ours - packed
+
+
+def build(role: str, folder: Path) -> Path:
+    """Take the steps of an image's build stage, in a folder that stands for its root.
+
+    Returns:
+        Of the environment that it makes: the folder with its commands.
+    """
+    stage = dockerfile(role).partition(" AS build\n")[2].partition("\nFROM ")[0]
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    here = folder
+
+    def at(path: str) -> Path:
+        return folder / path[1:] if path.startswith("/") else here / path
+
+    for line in re.findall(r"^(?:RUN|COPY|WORKDIR|ENV PATH=).*$", stage, re.MULTILINE):
+        step, _, rest = line.partition(" ")
+        if step == "WORKDIR":
+            here = at(rest)
+            here.mkdir(parents=True, exist_ok=True)
+        elif step == "COPY":
+            *sources, target = rest.split()
+            at(target).mkdir(parents=True, exist_ok=True)
+            for source in sources:
+                if (ROOT / source).is_dir():
+                    shutil.copytree(ROOT / source, at(target), dirs_exist_ok=True)
+                else:
+                    shutil.copy(ROOT / source, at(target))
+        elif step == "ENV":
+            own = at(rest.removeprefix("PATH=").removesuffix(":$PATH"))
+            environment["PATH"] = f"{own}:{os.environ['PATH']}"
+        else:
+            command = re.sub(r"(?<= )/(opt|build)/", f"{folder}/\\1/", rest)
+            subprocess.run(command, shell=True, cwd=here, env=environment, check=True)
+    return folder / "opt/stillhouse/bin"
+
+
+OF_VLLM = {"serving.openai_ingress", "serving.student_server"}
+"""What serves students that write: they run in the teacher's image."""
+
+IMPORT_ALL = """
+import importlib, pkgutil
+for room in ("core", "serving"):
+    package = importlib.import_module(room)
+    for module in pkgutil.walk_packages(package.__path__, f"{room}."):
+        try:
+            importlib.import_module(module.name)
+        except ImportError:
+            print(module.name)
+"""
+
+
+@pytest.mark.slow
+def test_the_servers_image_can_be_built_and_has_all_that_serving_imports(tmp_path):
+    binaries = build("server", tmp_path)
+
+    def said(*command: str) -> str:
+        environment = {"PATH": f"{binaries}:{os.environ['PATH']}", "HOME": str(tmp_path)}
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, check=True, stdout=subprocess.PIPE, text=True
+        )
+        return done.stdout
+
+    assert set(said(f"{binaries}/python", "-c", IMPORT_ALL).split()) == OF_VLLM
+    assert "serve" in said(f"{binaries}/stillhouse", "--help")
 
 
 @pytest.mark.slow
