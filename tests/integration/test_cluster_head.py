@@ -8,6 +8,8 @@ from __future__ import annotations
 import base64
 from pathlib import Path
 
+import pytest
+
 from tests.cluster_job import GROUP, Job, recipe_of, short_folder
 from tests.kubernetes_pods import free_ports
 from tests.redis_server import needs_redis, redis_server
@@ -27,6 +29,7 @@ def recipe(folder: Path, model: Path, address: str):
     return recipe_of(folder, teacher, ROWS, redis={"address": address}, idle_seconds=120)
 
 
+@pytest.mark.slow
 @needs_redis
 def test_a_cluster_outlives_its_head_and_the_job_goes_on(tiny_teacher):
     (port,) = free_ports(1)
