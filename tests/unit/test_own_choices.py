@@ -1,8 +1,18 @@
 """Items with choices of their own, from examples to training rows, by an endpoint over HTTP."""
 
+import csv
+import re
+import tarfile
 from collections import Counter
 
+import pytest
+
+from core.recipe import Task
+from pipelines.evaluation import accuracies
+from pipelines.scoring import label_prompts
+from pipelines.tasks import first_of_each_subject, published_rows
 from tests.endpoint_server import said, server  # noqa: F401, a fixture
+from tests.unit.test_datasets import DATA, REAL
 from tests.unit.test_recorded import command, stage_of, write_lines
 
 RECIPE = """\
@@ -113,3 +123,45 @@ def test_items_are_written_by_subject_scored_by_letters_and_selected(tmp_path, s
     assert done.returncode == 0, done.stderr
     assert len(teacher.prompts) == before
     assert {row["source"] for row in stage_of(tmp_path, "select").read().to_pylist()} == {"example"}
+
+
+@REAL
+def test_mmlu_is_counted_by_subject_and_by_row(tmp_path):
+    read = {}
+    for part in ("dev", "test"):
+        file = tmp_path / f"{part}.tar"
+        with tarfile.open(file, "w") as archive:
+            archive.add(DATA / "mmlu" / part, part)
+        read[part], rejections = published_rows("mmlu", file)
+        assert not rejections
+    rows = read["test"]
+    assert len({row["id"] for row in rows}) == 14_042, "equal rows are counted, too"
+    assert len(first_of_each_subject(read["dev"], 5)) == 5 * 57
+    assert len(first_of_each_subject(read["dev"], 1)) == 57
+
+    # Whoever always says A has the share of the rows whose answer is A, in all and by subject.
+    letters = [
+        (re.sub("_test$", "", file.stem).replace("_", " "), line[-1])
+        for file in sorted((DATA / "mmlu" / "test").glob("*.csv"))
+        for line in csv.reader(file.open(encoding="utf-8", newline=""))
+    ]
+    answers = [
+        {**row, "model": "always A", "predicted": row["choices"].index(row["choices"][0])}
+        for row in rows
+    ]
+    share = sum(letter == "A" for _, letter in letters) / len(letters)
+    # In nine rows a choice stands twice, and its first letter counts for both.
+    assert dict(accuracies(answers))["always A"] == pytest.approx(share, abs=9 / 14_042)
+    law = [row for row in answers if row["subject"] == "professional law"]
+    right = [letter == "A" for subject, letter in letters if subject == "professional law"]
+    assert len(law) == len(right) == 1534
+    assert sum(row["answer"] == 0 for row in law) == sum(right)
+    # A real row's prompt has the five examples of its subject, with their letters.
+    task = Task(instruction="About {subject}.", examples="x", evaluation="y")
+    prompts = label_prompts(task, read["dev"], orders=1, permutations=1, whole=False, shots=None)
+    (prompt,) = prompts.ask(rows[0]["question"], rows[0]["choices"], rows[0]["subject"])
+    assert prompt.text.startswith(
+        "About abstract algebra.\n\nQuestion: Find all c in Z_3 such that"
+    )
+    assert len(re.findall(r"^Answer: [A-D]$", prompt.text, re.M)) == 5
+    assert prompt.labels == [" A", " B", " C", " D"]
