@@ -24,6 +24,6 @@ def test_items_with_choices_of_their_own_from_five_examples_to_a_student(tmp_pat
         "Student student",
     }
     assert {quality["score"]["total"] for quality in report["qualities"]} == {100}
-    # Of four choices: the teacher knows these things. What the student learns is for docs/results.md.
+    # Of four choices: the teacher knows these things. What the student learns is told elsewhere.
     assert shares["Teacher teacher, calibrated"] > 0.5
     assert seconds < MOST_SECONDS
