@@ -353,7 +353,7 @@ def test_requests_are_metrics_and_lines_of_the_log(students, tmp_path):
             json.loads(line)
             for file in (tmp_path / "logs").iterdir()
             for line in file.read_text().splitlines()
-            if '"route": "/logged/v1/classify"' in line
+            if '"message": "request"' in line
         ]
         assert sorted((line["status"], line["inputs"]) for line in lines) == [
             (200, 1),
