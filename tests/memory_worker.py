@@ -112,18 +112,24 @@ def train_one(train: Train, rank: int) -> dict[str, int]:
     return {"live": live, "base": base, "highest": base + highest(profiler)}
 
 
-def main() -> None:
-    rank, workers, port = map(int, sys.argv[1:4])
+def join() -> None:
+    """Meet the other workers, as the command line says."""
+    rank, workers, port = sys.argv[1:4]
     os.environ |= {
-        "RANK": str(rank),
+        "RANK": rank,
         "LOCAL_RANK": "0",
-        "WORLD_SIZE": str(workers),
+        "WORLD_SIZE": workers,
         "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
+        "MASTER_PORT": port,
         "DS_ACCELERATOR": "cpu",
     }
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
+
+
+def main() -> None:
+    rank = int(sys.argv[1])
+    join()
     found = [train_one(Train.model_validate(setting), rank) for setting in json.loads(sys.argv[4])]
     Path(sys.argv[5]).write_text(json.dumps(found))
     dist.destroy_process_group()

@@ -25,11 +25,13 @@ from ray.train import Checkpoint, CheckpointUploadMode
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from core.errors import WorkError
+from core.errors import StillhouseError, WorkError
+from core.identity import content_id
+from core.models import cache_folder, make_cache
 from core.run import Folder
+from training.checkpoint_list import DELETE, PREFIX, STATE
 from training.strategy import Strategy
 
-STATE = "state.json"
 SAMPLE = "sample.safetensors"
 
 NEVER_BEST = -sys.float_info.max
@@ -67,8 +69,11 @@ def save(
         sample: The model's logits for a few rows, to check the student's against; None within an
             epoch.
     """
-    # A resumed training that comes by the same step again overwrites what a kill left of it.
-    name = f"checkpoint_{state.step:08d}"
+    name = f"{PREFIX}{state.step:08d}"
+    # What a kill left at this step may be of another number of workers: their parts would mix.
+    if dist.get_rank() == 0:
+        storage.child(name).remove()
+    dist.barrier()
     if storage.local is not None:
         place: AbstractContextManager[str] = nullcontext(str(storage.local / name))
         upload = CheckpointUploadMode.NO_UPLOAD
@@ -78,11 +83,12 @@ def save(
     with place as folder:
         Path(folder).mkdir(exist_ok=True, parents=True)
         strategy.save(Path(folder))
+        if sample is not None and dist.get_rank() == 0:
+            save_file({"logits": sample}, Path(folder, SAMPLE))
+        dist.barrier()  # all parts are there
         if dist.get_rank() == 0:
-            if sample is not None:
-                save_file({"logits": sample}, Path(folder, SAMPLE))
-            written = {"workers": dist.get_world_size(), **asdict(state)}
-            Path(folder, STATE).write_text(json.dumps(written))
+            written = {"workers": dist.get_world_size(), "score": score, **asdict(state)}
+            Folder(folder).write(STATE, json.dumps(written).encode())
         ray.train.report(
             {"score": score, "epoch": len(state.history), "step": state.step},
             checkpoint=Checkpoint.from_directory(folder),
@@ -108,26 +114,18 @@ def latest() -> Iterator[Found | None]:
     Raises:
         WorkError: It cannot be read.
     """
-    for checkpoint in _newest_first():
-        with checkpoint.as_directory() as folder:
-            if not Path(folder).is_dir():  # deleted by hand, as an error of this module advises
-                continue
-            with readable(Path(folder)):
-                written = json.loads(Path(folder, STATE).read_text())
-            workers = written.pop("workers")
-            state = State(**written)
-            state.resumed.append(state.step)
-            yield Found(Path(folder), workers, state)
-            return
-    yield None
-
-
-def _newest_first() -> list[Checkpoint]:
-    if ray.train.get_checkpoint() is None:
-        return []
-    reported = ray.train.get_all_reported_checkpoints()
-    ordered = sorted(reported, key=lambda entry: entry.metrics["step"], reverse=True)
-    return [entry.checkpoint for entry in ordered]
+    checkpoint = ray.train.get_checkpoint()
+    if checkpoint is None:
+        yield None
+        return
+    with checkpoint.as_directory() as folder:
+        with readable(Path(folder)):
+            written = json.loads(Path(folder, STATE).read_text())
+        del written["score"]
+        workers = written.pop("workers")
+        state = State(**written)
+        state.resumed.append(state.step)
+        yield Found(Path(folder), workers, state)
 
 
 @contextmanager
@@ -135,28 +133,32 @@ def readable(folder: Path) -> Iterator[None]:
     """Where a checkpoint is read: what goes wrong is told with the folder and a way on."""
     try:
         yield
+    except StillhouseError:
+        raise
     except Exception as error:
         first = (str(error).splitlines() or [""])[0]
         raise WorkError(
             f"checkpoint {folder}",
             f"it cannot be read: {type(error).__name__}: {first}",
-            "Delete this folder: the same command then goes on from the checkpoint before it, or "
-            "from the beginning.",
+            DELETE,
         ) from error
 
 
 @contextmanager
-def universal(found: Found, convert: Callable[[Path, Path], None]) -> Iterator[Path]:
+def universal(
+    found: Found, storage: Folder, convert: Callable[[Path, Path], None]
+) -> Iterator[Path]:
     """A checkpoint in a form that any number of workers can read, made once on each machine.
 
     Args:
         found: In the form of the workers that wrote it.
+        storage: Ray Train's folder of this training.
         convert: Reads one folder and writes the other.
     """
-    name = ray.train.get_context().get_experiment_name()
-    target = Path(tempfile.gettempdir(), f"stillhouse-{name}-{found.state.step}")
+    target = cache_folder() / "universal" / content_id(storage.location, found.state.step)
     first = ray.train.get_context().get_local_rank() == 0
     if first:
+        make_cache(target.parent)
         shutil.rmtree(target, ignore_errors=True)  # of an attempt that was killed right here
         convert(found.folder, target)
     dist.barrier()
@@ -183,5 +185,6 @@ def best() -> Iterator[Best]:
     reported = ray.train.get_all_reported_checkpoints()
     top = max(reported, key=lambda entry: entry.metrics["score"])
     with top.checkpoint.as_directory() as folder:
-        sample = load_file(Path(folder, SAMPLE))["logits"]
+        with readable(Path(folder)):
+            sample = load_file(Path(folder, SAMPLE))["logits"]
         yield Best(Path(folder), top.metrics["epoch"], sample)

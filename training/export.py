@@ -21,7 +21,7 @@ from torch import Tensor
 from core.errors import WorkError
 from core.recipe_students import ChoiceObjective
 from core.run import Folder
-from training.checkpoints import Best
+from training.checkpoints import Best, readable
 from training.ddp import ddp_weights
 from training.families import family_of
 from training.family import Family, logits_of
@@ -66,7 +66,8 @@ def export_student(
     dtype = torch.float32 if job.train.zero_stage is None else precision_of(job.train)
     with student_folder(job.target) as folder:
         model = model_of(job, family, dtype)
-        weights = _weights(job, best.folder)
+        with readable(best.folder):
+            weights = _weights(job, best.folder)
         # In the training's precision and in place: a large model stands in memory once.
         cast = {name: value.to(dtype) for name, value in weights.items()}
         model.load_state_dict(cast, strict=False, assign=True)

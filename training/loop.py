@@ -199,6 +199,8 @@ class _Worker:
             raise self._diverged(f"the loss became {total}")
         rate = self._strategy.learning_rate
         norm = self._strategy.step()
+        if norm is not None and not math.isfinite(norm):
+            raise self._diverged(f"the gradients' norm became {norm}")
         state.step += 1
         state.epoch_loss += share
         if self._metrics:
@@ -209,6 +211,8 @@ class _Worker:
         """Write the epoch into the history; true if it is the best so far on held-out rows."""
         history = self._state.history
         loss, accuracy = self._validate() if self._validation else (None, None)
+        if loss is not None and not math.isfinite(loss):
+            raise self._diverged(f"the loss on held-out rows became {loss}")
         improved = loss is not None and all(loss < entry["validation_loss"] for entry in history)
         entry = {
             "epoch": len(history) + 1,

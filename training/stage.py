@@ -9,14 +9,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from concurrent.futures import wait
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-
-from pyarrow import fs
 
 from core.errors import UseError
 from core.identity import content_id
@@ -25,6 +22,7 @@ from core.recipe_students import Student
 from core.recipe_teachers import Teacher
 from core.run import Folder
 from core.stage import StageContext, StageResult
+from training.checkpoint_list import mend_list
 from training.job import Job
 from training.meter import Meter
 from training.notes import NoteBox
@@ -61,7 +59,7 @@ def train(context: StageContext) -> StageResult:
     if facts is None:
         facts = _train(context, folder.child("checkpoints", made_from[:12]))
         folder.write_json(RECORD, {"made_from": made_from, "facts": facts})
-        _delete(folder.child("checkpoints"))
+        folder.child("checkpoints").remove()
     return StageResult(shards=[], rows=facts["training_rows"], facts=facts)
 
 
@@ -76,7 +74,7 @@ def _finished(folder: Folder, made_from: str) -> dict[str, Any] | None:
 
 def _train(context: StageContext, storage: Folder) -> dict[str, Any]:
     job = _job(context, storage)
-    _drop_torn_snapshot(storage)
+    mend_list(storage)
     from training.launch import launch  # Ray and torch take seconds to load
 
     meter = Meter(context, job)
@@ -173,18 +171,3 @@ def _base(folder: Path) -> Path:
             "Convert it with transformers: load it where you trust it, then save_pretrained.",
         )
     return folder
-
-
-def _drop_torn_snapshot(folder: Folder) -> None:
-    """Start anew if a kill fell into Ray Train's own writing of its list of checkpoints."""
-    snapshot = "checkpoint_manager_snapshot.json"
-    try:
-        if folder.has(snapshot):
-            folder.read_json(snapshot)
-    except json.JSONDecodeError:
-        _delete(folder)
-
-
-def _delete(folder: Folder) -> None:
-    system, path = fs.FileSystem.from_uri(folder.location)
-    system.delete_dir(path)

@@ -43,13 +43,13 @@ def _start_zero(job: Job, family: Family, found: Found | None) -> tuple[Strategy
     model = model_of(job, family, precision_of(job.train))
     del divides
     other_workers = found is not None and found.workers != dist.get_world_size()
-    universal = other_workers and job.train.zero_stage == 3
+    universal = other_workers and bool(job.train.zero_stage)  # stage 0 divides nothing
     strategy = Zero(model, job.train, job.schedule, universal=universal)
     if found is None:
         return strategy, State()
     with checkpoints.readable(found.folder):
         if universal:
-            with checkpoints.universal(found, to_universal) as folder:
+            with checkpoints.universal(found, job.storage, to_universal) as folder:
                 strategy.load(folder)
         else:
             strategy.load(found.folder)

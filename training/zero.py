@@ -38,8 +38,6 @@ def zero_config(train: Train, *, universal: bool = False) -> dict[str, Any]:
         universal: Whether the checkpoint to go on from is a universal one.
     """
     stage: dict[str, Any] = {"stage": train.zero_stage}
-    if train.zero_stage in (1, 2):
-        stage["elastic_checkpoint"] = True  # any number of workers reads what another has written
     if train.zero_stage == 3:
         stage["stage3_gather_16bit_weights_on_model_save"] = False
     if train.offload is not None:
@@ -91,10 +89,10 @@ class Zero(Strategy):
             deepspeed.ops.__compatible_ops__ = {}
         self.bare = model
         self._workers = dist.get_world_size()
-        self._universal = universal
+        self._optimizer = optimizer_of(model, train)
         self.model, *_ = deepspeed.initialize(
             model=model,
-            optimizer=optimizer_of(model, train),
+            optimizer=self._optimizer,
             lr_scheduler=lambda wrapped: scheduler_of(wrapped, train, schedule),
             config=zero_config(train, universal=universal),
         )
@@ -134,8 +132,17 @@ class Zero(Strategy):
         self.model.save_checkpoint(folder, tag=TAG, exclude_frozen_parameters=True)
 
     def load(self, folder: Path) -> None:
-        """Read this worker's part, or what it needs of the others' parts."""
-        self.model.load_checkpoint(folder, tag=TAG, load_module_strict=False)
+        """Read this worker's part, or of a universal checkpoint what it needs."""
+        decays = [group["weight_decay"] for group in self._optimizer.param_groups]
+        path, _ = self.model.load_checkpoint(folder, tag=TAG, load_module_strict=False)
+        if path is None:  # DeepSpeed only logs it
+            raise FileNotFoundError(f"DeepSpeed finds no checkpoint in {folder / TAG}")
+        # At stage 3 a universal checkpoint gives every group the settings of the first, and one
+        # count of steps, to which each of them then adds its own.
+        for group, decay in zip(self._optimizer.param_groups, decays, strict=True):
+            group["weight_decay"] = decay
+        for state in self._optimizer.state.values():
+            state["step"] = state["step"].clone().reshape(()).to(state["exp_avg"].device)
 
 
 def to_universal(folder: Path, target: Path) -> None:
@@ -153,7 +160,7 @@ def to_universal(folder: Path, target: Path) -> None:
             num_merge_workers=1,
             keep_temp_folder=False,
             strict=True,
-            inject_missing_state=False,
+            inject_missing_state=True,  # what stages 1 and 2 leave out: the format's version
         )
     )
 

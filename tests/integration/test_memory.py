@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -18,13 +14,12 @@ from torch.profiler import ProfilerActivity, profile
 from transformers import BertConfig, LlamaConfig, T5Config
 
 from core.recipe_students import Student
+from tests.launcher import launch
 from tests.memory_worker import ANSWER, LENGTH, LLAMA, SEQUENCES, highest
 from training.architecture import MODEL_CLASSES
 from training.memory import Memory
 from training.objectives import sequence_losses
 from training.strategy import optimizer_of
-
-ROOT = Path(__file__).parents[2]
 
 CONFIGS = {
     "causal": LlamaConfig(**LLAMA, use_cache=False),
@@ -124,29 +119,6 @@ def test_a_step_without_deepspeed_takes_what_the_plan_tells(tmp_path, family, tr
     assert highest(profiler) == pytest.approx(needs.activations, rel=within)
 
 
-def two_workers(settings: list[dict], folder: Path) -> list[list[dict[str, int]]]:
-    """What each worker of a real training with DeepSpeed measured, under each setting."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "tests.memory_worker"]
-    results = [folder / f"{rank}.json" for rank in range(2)]
-    logs = [(folder / f"{rank}.log").open("w") for rank in range(2)]
-    workers = [
-        subprocess.Popen(
-            [*command, str(rank), "2", str(port), json.dumps(settings), str(results[rank])],
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            stdout=logs[rank],
-            stderr=subprocess.STDOUT,
-        )
-        for rank in range(2)
-    ]
-    codes = [worker.wait(timeout=600) for worker in workers]
-    assert codes == [0, 0], Path(logs[0].name).read_text()[-2000:]
-    return [json.loads(result.read_text()) for result in results]
-
-
 HALF = {"precision": "bfloat16"}
 SETTINGS = [
     {"zero_stage": 0},
@@ -166,7 +138,7 @@ SETTINGS = [
 
 @pytest.mark.slow
 def test_steps_of_two_workers_under_deepspeed_take_what_the_plan_tells(tmp_path):
-    measured = two_workers(SETTINGS, tmp_path)
+    measured = launch("tests.memory_worker", json.dumps(SETTINGS), tmp_path)
     for number, setting in enumerate(SETTINGS):
         train = {**setting, "workers": 2, "batch_size": 2 * SEQUENCES}
         memory = memory_of(tmp_path, "causal", train)
