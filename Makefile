@@ -22,10 +22,13 @@ $(VENV)/.installed: requirements/cpu.lock pyproject.toml
 demo: install
 	$(BIN)/stillhouse run recipes/demo.yaml --run runs/demo
 
-# Unit tests side by side, two at a time; the others share a Ray and an engine a module.
+# Unit tests side by side, two at a time; the others share a Ray and an engine a module. Both run,
+# also where the first fail.
 test: install
-	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 tests/unit
-	$(BIN)/python -m pytest -m "not slow" tests/integration tests/fault
+	failed=0; \
+	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 tests/unit || failed=1; \
+	$(BIN)/python -m pytest -m "not slow" tests/integration tests/fault || failed=1; \
+	exit $$failed
 
 test-slow: install
 	$(BIN)/python -m pytest
