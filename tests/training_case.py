@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pyarrow as pa
 import pytest
 import ray
@@ -22,6 +31,7 @@ from core.recipe_teachers import Teacher
 from core.rows import TEXT_TRAINING, TRAINING
 from core.run import Folder, Manifest, StageFolder
 from core.stage import Progress, StageContext
+from training.checkpoint_list import LIST, PREFIX, STATE
 from training.families import family_of
 from training.stage import train
 
@@ -159,8 +169,30 @@ class Case:
     @property
     def snapshot(self) -> Path | None:
         """Ray Train's list of checkpoints, once it has one."""
-        found = self.folder.glob("train/checkpoints/*/checkpoint_manager_snapshot.json")
-        return next(found, None)
+        return next(self.folder.glob(f"train/checkpoints/*/{LIST}"), None)
+
+    @property
+    def reports(self) -> int:
+        """Checkpoints that Ray Train has taken in."""
+        try:
+            return json.loads(self.snapshot.read_text())["current_report_index"]
+        except (AttributeError, json.JSONDecodeError):
+            return 0
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """Of the latest checkpoint; empty before the first."""
+        files = sorted(self.folder.glob(f"train/checkpoints/*/{PREFIX}*/{STATE}"))
+        try:
+            return json.loads(files[-1].read_text())
+        except (IndexError, FileNotFoundError):  # a later one has just taken its place
+            return {}
+
+    @property
+    def checkpoints(self) -> list[Path]:
+        """Their folders, from the first step to the last."""
+        found = self.folder.glob(f"train/checkpoints/*/{PREFIX}*")
+        return sorted(path for path in found if path.is_dir())
 
     def model(self) -> torch.nn.Module:
         """The student, as transformers loads it."""
@@ -187,11 +219,93 @@ TRAIN = Train(
 )
 
 
-def start_ray() -> None:
+def without_dropout(encoder: Path, folder: Path) -> Path:
+    """An encoder without dropout, which would differ between one worker and two."""
+    shutil.copytree(encoder, folder)
+    config = json.loads((folder / "config.json").read_text())
+    none = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    (folder / "config.json").write_text(json.dumps({**config, **none}))
+    return folder
+
+
+def start_ray(cores: int = 8) -> None:
     ray.init(
         address="local",
-        num_cpus=8,
+        num_cpus=cores,
         include_dashboard=False,
         log_to_driver=False,
         logging_level="error",
     )
+
+
+class Driver:
+    """A case's training in a process of its own, on a Ray of its own."""
+
+    def __init__(self, case: Case, cores: int = 8) -> None:
+        self._case = case
+        case.folder.mkdir(exist_ok=True, parents=True)
+        told = {
+            "train": case.train.model_dump(),
+            "folder": str(case.folder),
+            "base": str(case.base),
+        }
+        told |= {"rows": case.rows, "family": case.family, "head": case.head}
+        file = case.folder / "case.json"
+        file.write_text(json.dumps(told))
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.training_case", str(file), str(cores)],
+            cwd=Path(__file__).parents[1],
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def finish(self) -> dict[str, Any]:
+        """Wait for the student, and return the facts."""
+        output = self.process.communicate(timeout=300)[0]
+        assert self.process.returncode == 0, output[-2000:]
+        return json.loads((self._case.folder / "train" / "student.json").read_text())["facts"]
+
+    def wait_for(self, condition: Callable[[], object]) -> None:
+        """Wait until something is so."""
+        while not condition():
+            assert self.process.poll() is None, f"ended before: {self.process.communicate()[0]}"
+            time.sleep(0.01)
+
+    def kill_worker(self) -> None:
+        """Kill one training worker."""
+        workers = [one for one in self._below() if "RayTrainWorker" in " ".join(one.cmdline())]
+        workers[-1].kill()
+
+    def kill(self) -> str:
+        """Kill the driver, see all that it has started end, and return what it has written."""
+        below = self._below()
+        self.process.send_signal(signal.SIGKILL)
+        output = self.process.communicate()[0]
+        deadline = time.monotonic() + 60
+        while left := [one for one in below if _runs(one)]:
+            assert time.monotonic() < deadline, f"without its driver goes on: {left}"
+            time.sleep(0.1)
+        return output
+
+    def _below(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _main() -> None:
+    told = json.loads(Path(sys.argv[1]).read_text())
+    told |= {"folder": Path(told["folder"]), "base": Path(told["base"])}
+    start_ray(int(sys.argv[2]))
+    Case(**{**told, "train": Train.model_validate(told["train"])}).run()
+
+
+if __name__ == "__main__":
+    _main()

@@ -11,7 +11,7 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.profiler import ProfilerActivity, profile
-from transformers import BertConfig, LlamaConfig, T5Config
+from transformers import AutoModelForCausalLM, AutoTokenizer, BertConfig, LlamaConfig, T5Config
 
 from core.recipe_students import Student
 from tests.launcher import launch
@@ -156,3 +156,19 @@ def test_steps_of_two_workers_under_deepspeed_take_what_the_plan_tells(tmp_path)
             assert states <= found["live"] <= states + 2.3 * largest, setting
             told = needs.total + needs.host - bucket
             assert 0.85 <= told / found["highest"] <= 1.25, setting
+
+
+@pytest.mark.slow
+def test_no_worker_ever_has_all_weights_at_stage_3(tiny_teacher, tmp_path):
+    config = LlamaConfig(
+        **{**LLAMA, "hidden_size": 1024, "intermediate_size": 2048, "num_hidden_layers": 6}
+    )
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    model.save_pretrained(tmp_path / "model", max_shard_size="100MB")
+    AutoTokenizer.from_pretrained(tiny_teacher).save_pretrained(tmp_path / "model")
+    del model
+    for found in launch("tests.division_worker", str(tmp_path / "model"), tmp_path):
+        # Half of them for good, one tensor or two whole at a time, and what libraries take.
+        assert 0.4 * found["weights"] < found["kept"] < 0.7 * found["weights"]
+        assert found["loading"] < 0.75 * found["weights"]
+        assert 0 < found["whole"] < 0.4 * found["numbers"]

@@ -6,10 +6,6 @@ import json
 import math
 import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,11 +15,19 @@ import torch
 from transformers import AutoTokenizer
 
 from core.errors import UseError, WorkError
+from core.identity import folder_digest
 from core.stage import Progress
-from tests.training_case import CHOICES, TRAIN, Case, make_rows, start_ray
+from tests.training_case import (
+    CHOICES,
+    TRAIN,
+    Case,
+    Driver,
+    make_rows,
+    start_ray,
+    without_dropout,
+)
+from training.checkpoint_list import PREFIX, STATE
 from training.stage import train
-
-ROOT = Path(__file__).parents[2]
 
 # 45 steps an epoch; the slow part is Ray Train's taking in of a checkpoint.
 LONG = TRAIN.model_copy(update={"epochs": 3, "checkpoint_every": 20})
@@ -40,12 +44,7 @@ def cluster():
 @pytest.fixture(scope="module")
 def base(tiny_encoder, tmp_path_factory) -> Path:
     """The tiny encoder without dropout, which would differ between one worker and two."""
-    folder = tmp_path_factory.mktemp("encoder") / "base"
-    shutil.copytree(tiny_encoder, folder)
-    config = json.loads((folder / "config.json").read_text())
-    none = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    (folder / "config.json").write_text(json.dumps({**config, **none}))
-    return folder
+    return without_dropout(tiny_encoder, tmp_path_factory.mktemp("encoder") / "base")
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +128,7 @@ def test_two_workers_train_as_one(finished, base, tmp_path, zero_stage):
             torch.testing.assert_close(weights[name], weight, rtol=1e-3, atol=3e-3)
 
 
+@pytest.mark.slow
 def test_a_killed_training_ends_as_if_nothing_had_happened(cluster, tiny_encoder, tmp_path, capfd):
     whole = Case(tmp_path / "whole", tiny_encoder, make_rows(LONG_ROWS), LONG)
     capfd.readouterr()
@@ -136,12 +136,9 @@ def test_a_killed_training_ends_as_if_nothing_had_happened(cluster, tiny_encoder
     assert capfd.readouterr() == ("", ""), "training wrote to the terminal"
 
     killed = Case(tmp_path / "killed", tiny_encoder, make_rows(LONG_ROWS), LONG)
-    driver = start_driver(killed)
-    while reports(killed) < 2:
-        assert driver.poll() is None, "ended before it was killed"
-        time.sleep(0.01)
-    driver.send_signal(signal.SIGKILL)
-    assert driver.communicate()[0] == "", "training wrote to the terminal"
+    driver = Driver(killed)
+    driver.wait_for(lambda: killed.reports >= 2)
+    assert driver.kill() == "", "training wrote to the terminal"
     assert not killed.student.exists()
 
     history = killed.run()["history"]
@@ -155,45 +152,64 @@ def test_a_killed_training_ends_as_if_nothing_had_happened(cluster, tiny_encoder
         torch.testing.assert_close(weight, weights[name], rtol=0, atol=1e-6)
 
 
-def start_driver(case: Case) -> subprocess.Popen:
-    """Run a case's training in a process of its own."""
-    return subprocess.Popen(
-        [sys.executable, __file__, str(case.folder), str(case.base)],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+class OutOfBudgetError(Exception):
+    """What a display raises to stop a run."""
 
 
-def reports(case: Case) -> int:
-    """Checkpoints that Ray Train has taken in."""
-    try:
-        return json.loads(case.snapshot.read_text())["current_report_index"]
-    except (AttributeError, json.JSONDecodeError):
-        return 0
-
-
-def test_an_error_of_the_display_stops_the_workers(cluster, tiny_encoder, tmp_path):
-    class OutOfBudgetError(Exception):
-        pass
+def stop_on_the_way(case: Case) -> dict:
+    """Stop a training after some steps more than it had, and return its latest state."""
 
     def spend(progress: Progress) -> None:
-        if progress.done > 0:
+        if progress.done > before:
             raise OutOfBudgetError
 
-    endless = LONG.model_copy(update={"epochs": 1000, "checkpoint_every": 10_000})
-    case = Case(tmp_path, tiny_encoder, make_rows(50), endless)
+    before = case.state.get("step", 0)
     with pytest.raises(OutOfBudgetError):
         train(replace(case.context(), show=spend))
-    assert reports(case) >= 1, "stopped without a checkpoint"
-    available = ray.available_resources()["CPU"]
-    assert available == 8, "a worker is still there"
+    assert case.state["step"] > before
+    return case.state
 
-    # A kill can fall into Ray Train's writing of this file. Then the training begins anew.
+
+@pytest.mark.parametrize(
+    "zero_stage",
+    [
+        None,
+        pytest.param(0, marks=pytest.mark.slow),
+        pytest.param(2, marks=pytest.mark.slow),
+        pytest.param(3, marks=pytest.mark.slow),
+    ],
+)
+def test_a_stopped_training_goes_on_from_what_can_be_read(
+    cluster, tiny_encoder, tmp_path, zero_stage
+):
+    endless = LONG.model_copy(
+        update={"epochs": 1000, "checkpoint_every": 10_000, "zero_stage": zero_stage}
+    )
+    case = Case(tmp_path, tiny_encoder, make_rows(LONG_ROWS), endless)
+    stopped = stop_on_the_way(case)
+    assert stopped["resumed"] == []
+    assert ray.available_resources()["CPU"] == 8, "a worker is still there"
+
+    # A kill can fall into Ray Train's writing of its list, and into that of a checkpoint.
     case.snapshot.write_text(case.snapshot.read_text()[:40])
-    case.train = LONG.model_copy(update={"epochs": 1})
-    assert case.run()["steps"] == 6
+    shutil.copytree(case.checkpoints[-1], case.snapshot.parent / f"{PREFIX}99999999")
+    (case.snapshot.parent / f"{PREFIX}99999999" / STATE).unlink()
+    again = stop_on_the_way(case)
+    assert again["resumed"] == [stopped["step"]]
+
+    # A disk can lose what comes last of a file. The earlier checkpoint is the best epoch's.
+    while len(case.checkpoints) < 2:
+        stop_on_the_way(case)
+    earlier, latest = case.checkpoints
+    file = max(latest.rglob("*.pt"), key=lambda path: path.stat().st_size)
+    os.truncate(file, file.stat().st_size // 2)
+    best, before = folder_digest(earlier), latest.stat().st_mtime_ns
+    with pytest.raises(WorkError, match=f"{latest.name}: it cannot be read.*Delete this folder"):
+        stop_on_the_way(case)
+    assert (folder_digest(earlier), latest.stat().st_mtime_ns) == (best, before)
+    shutil.rmtree(latest)
+    step = case.state["step"]
+    assert stop_on_the_way(case)["resumed"][-1] == step
 
 
 @pytest.mark.parametrize(
@@ -204,11 +220,14 @@ def test_an_error_of_the_display_stops_the_workers(cluster, tiny_encoder, tmp_pa
     ],
 )
 def test_a_training_that_diverges_says_so(cluster, tiny_encoder, tmp_path, batch_size, sign):
-    wild = {"epochs": 1, "learning_rate": 1e30, "warmup_share": 0.0, "batch_size": batch_size}
+    wild = {"epochs": 1, "learning_rate": 1e30, "warmup_share": 0.0, "checkpoint_every": 1}
+    wild |= {"batch_size": batch_size}
     case = Case(tmp_path, tiny_encoder, make_rows(91), TRAIN.model_copy(update=wild))
     with pytest.raises(WorkError, match=f"{sign}.* Lower the learning rate, which is 1e\\+30"):
         case.run()
     assert not case.student.exists()
+    # What there was before is left, and is whole.
+    assert [(one / STATE).is_file() for one in case.checkpoints] == [True] * (batch_size == 8)
 
 
 @pytest.mark.parametrize(
@@ -241,8 +260,3 @@ def test_pickled_weights_are_refused(tiny_encoder, tmp_path):
     (base / "model.safetensors").rename(base / "pytorch_model.bin")
     with pytest.raises(UseError, match="no weights in safetensors"):
         Case(tmp_path, base, make_rows(20), TRAIN).run()
-
-
-if __name__ == "__main__":
-    start_ray()
-    Case(Path(sys.argv[1]), Path(sys.argv[2]), make_rows(LONG_ROWS), LONG).run()
