@@ -62,6 +62,7 @@ def check(case: Case, facts: dict, unbroken: tuple[Case, dict], after: int) -> N
     assert case.losses == pytest.approx(alone.losses, rel=0.01, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_ddp_goes_on_with_another_number_of_workers(base, unbroken, tmp_path):
     case = encoder_case(tmp_path, base, None)
     check(case, broken(case, before=2, after=1), unbroken, after=1)

@@ -82,6 +82,7 @@ def losses(stages, name):
     return [line["loss"] for line in map(json.loads, lines) if "loss" in line]
 
 
+@pytest.mark.slow
 def test_a_warmed_up_student_says_what_it_wants_to_be_taught(folder):
     done = command(folder, "run", "recipe.yaml", "--run", "run", OMP_NUM_THREADS="1")
     assert done.returncode == 0, done.stderr
