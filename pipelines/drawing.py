@@ -13,10 +13,11 @@ from hashlib import blake2b
 import pyarrow as pa
 
 from core.rows import INPUT
-from core.stage import Progress, StageContext, StageResult
+from core.stage import StageContext, StageResult
 from pipelines.plan import sample_rows
 from pipelines.questions import each
 from pipelines.row_work import Row, rejected_table
+from pipelines.shard_writer import ShardWriter
 
 
 @dataclass(frozen=True)
@@ -89,13 +90,9 @@ def draw(context: StageContext) -> StageResult:
     Inputs: `inputs`, input rows.
     """
     dealt, prompt = Draw(**context.settings["draw"]), context.settings["prompt"]
-    keys: list[str] = []
-    kept = 0
+    made = ShardWriter(context, INPUT, named="")
+    nothing = rejected_table(context.stage.stage, [])
     for table in context.inputs["inputs"].iter_shards():
         rows = [row for row in table.to_pylist() if prompt in dealt.asked_by(row["id"])]
-        keys.append(f"{len(keys):06}")
-        rejected = rejected_table(context.stage.stage, [])
-        context.stage.commit_shard(keys[-1], pa.Table.from_pylist(rows, schema=INPUT), rejected)
-        kept += len(rows)
-        context.show(Progress(kept, kept))
-    return StageResult(keys, kept)
+        made.write(rows, nothing)
+    return made.result()

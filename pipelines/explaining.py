@@ -18,14 +18,14 @@ from core.identity import content_id
 from core.recipe_answers import AnswerTask
 from core.recipe_rationales import Rationales
 from core.rows import TEXT_TRAINING
-from core.run import count_by_reason
-from core.stage import Progress, StageContext, StageResult
+from core.stage import StageContext, StageResult
 from pipelines.answered_rows import answered_rows, answers_of, read_samples, vote
 from pipelines.answers import AnswerReader, Found, NotFound
 from pipelines.drawing import Draw
 from pipelines.questions import Question, Questions
 from pipelines.rationale_count import RationaleCount
 from pipelines.row_work import Rejection, Row, rejected_table
+from pipelines.shard_writer import ShardWriter
 
 ANSWERS = "answers-"
 """What the roles of stages with answers begin with; the prompt's name follows."""
@@ -57,12 +57,8 @@ def explain(context: StageContext) -> StageResult:
         for role, folder in context.inputs.items()
         if role.startswith(ANSWERS)
     }
-    manifest = inputs.manifest()
-    assert manifest is not None, "the workflow runs the stages in their order"
-    keys: list[str] = []
-    rejected: Counter[str] = Counter()
-    done = made = 0
-    for number, table in enumerate(inputs.iter_shards()):
+    made = ShardWriter(context, TEXT_TRAINING, of=inputs)
+    for table in inputs.iter_shards():
         asked = table.to_pylist()
         by_prompt = {name: next(shards) for name, shards in prompts.items()}
         rows: list[Row] = []
@@ -72,24 +68,15 @@ def explain(context: StageContext) -> StageResult:
                 for name, shard in by_prompt.items()
             }
             rows += explanation.row(row, answers)
-        keys.append(f"rows-{number:06d}")
-        faults = explanation.take_rejections()
-        context.stage.commit_shard(
-            keys[-1], pa.Table.from_pylist(rows, schema=TEXT_TRAINING), faults
-        )
-        made += len(rows)
-        rejected.update(count_by_reason(faults))
-        done += len(asked)
-        context.show(Progress(done, manifest.rows))
-    if not made:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in rejected.most_common())
+        made.write(rows, explanation.take_rejections(), read=len(asked))
+    if not made.rows:
         raise WorkError(
             f"stage '{context.stage.stage}'",
-            f"no label can be learnt; rejected: {reasons or 'none'}.",
+            f"no label can be learnt; rejected: {made.reasons}.",
             f"See them in {context.stage.rejected.location}, change the task or the prompt, and "
             "run again with --update: what was answered stays.",
         )
-    return StageResult(keys, made, dict(rejected.most_common()), explanation.facts())
+    return made.result(explanation.facts())
 
 
 @dataclass

@@ -9,7 +9,6 @@ those of all answers that could be read.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -20,12 +19,12 @@ from core.identity import content_id
 from core.recipe_answers import AnswerTask
 from core.recipe_prompts import Answer
 from core.rows import TEXT_TRAINING, TRAINING
-from core.run import count_by_reason
-from core.stage import Progress, StageContext, StageResult
+from core.stage import StageContext, StageResult
 from pipelines.answered_rows import Answers, answered_rows, answers_of, read_samples, vote
 from pipelines.answers import AnswerReader, Found, NotFound
 from pipelines.questions import Question, Questions
 from pipelines.row_work import Rejection, Row, rejected_table
+from pipelines.shard_writer import ShardWriter
 
 TOKENS = ("token_ids", "top_ids", "top_logprobs")
 """Columns of an answer that are of use where its text is learnt as it was written."""
@@ -49,29 +48,18 @@ def extract(context: StageContext) -> StageResult:
     inputs, answers = context.inputs["inputs"], context.inputs.get("answers")
     extraction = _Extraction(task, context.settings["form"], answers_of(context))
     schema = TRAINING if context.settings["form"] == "choices" else TEXT_TRAINING
-    manifest = inputs.manifest()
-    assert manifest is not None, "the workflow runs the stages in their order"
-    keys: list[str] = []
-    rejected: Counter[str] = Counter()
-    done = 0
+    made = ShardWriter(context, schema, of=inputs)
     for shard in answered_rows(inputs, answers, () if extraction.extracts else TOKENS):
-        rows = [made for row, by_teacher in shard for made in extraction.rows(row, by_teacher)]
-        keys.append(f"rows-{len(keys):06d}")
-        faults = extraction.take_rejections(context.stage.stage)
-        context.stage.commit_shard(keys[-1], pa.Table.from_pylist(rows, schema=schema), faults)
-        extraction.made += len(rows)
-        rejected.update(count_by_reason(faults))
-        done += len(shard)
-        context.show(Progress(done, manifest.rows))
-    if not extraction.made:
-        reasons = ", ".join(f"{number} {reason}" for reason, number in rejected.most_common())
+        rows = [one for row, by_teacher in shard for one in extraction.rows(row, by_teacher)]
+        made.write(rows, extraction.take_rejections(context.stage.stage), read=len(shard))
+    if not made.rows:
         raise WorkError(
             f"stage '{context.stage.stage}'",
-            f"no answer can be learnt; rejected: {reasons or 'none'}.",
+            f"no answer can be learnt; rejected: {made.reasons}.",
             f"See them in {context.stage.rejected.location}, change the task in the recipe, and "
             "run again with --update: what was answered stays.",
         )
-    return StageResult(keys, extraction.made, dict(rejected.most_common()), extraction.facts)
+    return made.result(extraction.facts)
 
 
 @dataclass
@@ -97,7 +85,6 @@ class _Extraction:
         self._rejections: dict[str | None, list[tuple[str, Rejection]]] = {}
         self._seen: set[bytes] = set()
         """Ids of rows with gold labels, some 100 bytes each: equal rows count once."""
-        self.made = 0
         self.facts = {"answers": 0, "read": 0, "outvoted": 0}
 
     @property

@@ -18,20 +18,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from core.errors import UseError
 from core.identity import content_id
 from core.recipe_answers import AnswerTask
 from core.recipe_in_context import InContext
 from core.rows import INPUT
-from core.run import StageFolder, count_by_reason
-from core.stage import Progress, StageContext, StageResult
+from core.run import StageFolder
+from core.stage import StageContext, StageResult
 from pipelines.answers import Found
 from pipelines.permutations import LETTERS
 from pipelines.plan import sample_rows
 from pipelines.questions import Question, Questions, each
 from pipelines.row_work import Rejection, Row, rejected_table
+from pipelines.shard_writer import ShardWriter
 
 SHOWN_OF = "shown_of"
 """The field with the id of the row that the others stand beside."""
@@ -73,9 +73,7 @@ def show(context: StageContext) -> StageResult:
     questions = Questions(task)
     pool = _pool(context.inputs["pool"], questions, shown.pool) if shown.examples else []
     choose = _chooser(context, shown, pool)
-    keys: list[str] = []
-    rejected: dict[str, int] = {}
-    kept = 0
+    made = ShardWriter(context, INPUT, named="")
     for table in context.inputs["inputs"].iter_shards():
         asked: list[tuple[Row, Question]] = []
         rejections: list[tuple[str, Rejection]] = []
@@ -90,14 +88,8 @@ def show(context: StageContext) -> StageResult:
             _row(row, question, [pool[n].fields for n in numbers], forced=settings["forced"])
             for (row, question), numbers in zip(asked, chosen, strict=True)
         ]
-        keys.append(f"{len(keys):06}")
-        faults = rejected_table(context.stage.stage, rejections)
-        context.stage.commit_shard(keys[-1], pa.Table.from_pylist(rows, schema=INPUT), faults)
-        for reason, number in count_by_reason(faults).items():
-            rejected[reason] = rejected.get(reason, 0) + number
-        kept += len(rows)
-        context.show(Progress(kept, kept))
-    return StageResult(keys, kept, rejected, {"pool": len(pool)})
+        made.write(rows, rejected_table(context.stage.stage, rejections))
+    return made.result({"pool": len(pool)})
 
 
 def origin(row: Row) -> str:

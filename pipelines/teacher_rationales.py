@@ -19,14 +19,14 @@ from core.identity import content_id
 from core.recipe_answers import AnswerTask
 from core.recipe_rationales import ForcedRationales
 from core.rows import TEXT_TRAINING
-from core.run import count_by_reason
-from core.stage import Progress, StageContext, StageResult
+from core.stage import StageContext, StageResult
 from pipelines.answered_rows import Answers, answered_rows, answers_of
 from pipelines.answers import AnswerReader, NotFound
 from pipelines.in_context import origin
 from pipelines.questions import Question, Questions
 from pipelines.rationales import RationaleFilter, new_words
 from pipelines.row_work import Rejection, Row, rejected_table
+from pipelines.shard_writer import ShardWriter
 
 
 def rationalize(context: StageContext) -> StageResult:
@@ -44,30 +44,19 @@ def rationalize(context: StageContext) -> StageResult:
     Raises:
         WorkError: Not one row has a right answer.
     """
-    made = _Rationales(context)
+    rationales = _Rationales(context)
     inputs, answers = context.inputs["inputs"], context.inputs.get("answers")
-    manifest = inputs.manifest()
-    assert manifest is not None, "the workflow runs the stages in their order"
-    keys: list[str] = []
-    rejected: Counter[str] = Counter()
-    done = 0
+    made = ShardWriter(context, TEXT_TRAINING, of=inputs)
     for shard in answered_rows(inputs, answers):
-        rows = [one for row, by_teacher in shard for one in made.rows(row, by_teacher)]
-        keys.append(f"rows-{len(keys):06d}")
-        faults = made.take_rejections(context.stage.stage)
-        context.stage.commit_shard(
-            keys[-1], pa.Table.from_pylist(rows, schema=TEXT_TRAINING), faults
-        )
-        rejected.update(count_by_reason(faults))
-        done += len(shard)
-        context.show(Progress(done, manifest.rows))
-    if not made.made:
+        rows = [one for row, by_teacher in shard for one in rationales.rows(row, by_teacher)]
+        made.write(rows, rationales.take_rejections(context.stage.stage), read=len(shard))
+    if not made.rows:
         raise WorkError(
             f"stage '{context.stage.stage}'",
             "no row has a right answer to learn.",
             "Check task.gold and the rejected rows of the stage 'show'.",
         )
-    return StageResult(keys, made.made, dict(rejected.most_common()), made.facts())
+    return made.result(rationales.facts())
 
 
 @dataclass
@@ -98,7 +87,6 @@ class _Rationales:
         self._faults: list[tuple[str, Rejection]] = []
         self._seen: set[bytes] = set()
         """Ids of rows that were made, some 100 bytes each: equal rows count once."""
-        self.made = 0
 
     def rows(self, row: Row, answers: Answers) -> Iterator[Row]:
         """The training row of a row, if there is one."""
@@ -116,7 +104,6 @@ class _Rationales:
             for name, listed in answers.items()
             if (text := self._rationale(self._teachers[name], question, listed)) is not None
         ]
-        self.made += 1
         yield {
             # As without anything shown: what is learnt of a row does not change its place.
             "id": content_id(origin(row), question.right.key),

@@ -18,12 +18,12 @@ from core.identity import content_id
 from core.recipe_answers import AnswerTask
 from core.recipe_rationales import RationaleLimits
 from core.rows import TEXT_TRAINING
-from core.run import count_by_reason
-from core.stage import Progress, StageContext, StageResult
+from core.stage import StageContext, StageResult
 from pipelines.acquiring import judged
 from pipelines.questions import each
 from pipelines.rationale_count import RationaleCount
 from pipelines.row_work import Rejection, Row, rejected_table
+from pipelines.shard_writer import ShardWriter
 from pipelines.signals import lowest, precision
 from pipelines.taught_rows import TaughtRow, taught_shards
 
@@ -48,27 +48,18 @@ def teach(context: StageContext) -> StageResult:
         WorkError: Not one training row came out.
     """
     teaching = _Teaching(context)
-    keys: list[str] = []
-    rejected: Counter[str] = Counter()
-    made = 0
+    made = ShardWriter(context, TEXT_TRAINING)
     for shard in taught_shards(context):
         rows = [row for taught in shard for row in teaching.rows(taught)]
-        keys.append(f"rows-{len(keys):06d}")
-        faults = teaching.take_rejections()
-        table = pa.Table.from_pylist(rows, schema=TEXT_TRAINING)
-        context.stage.commit_shard(keys[-1], table, faults)
-        made += len(rows)
-        rejected.update(count_by_reason(faults))
-        context.show(Progress(made, made))
-    if not made:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in rejected.most_common())
+        made.write(rows, teaching.take_rejections())
+    if not made.rows:
         raise WorkError(
             f"stage '{context.stage.stage}'",
-            f"nothing of what the teacher answered can be learnt; rejected: {reasons or 'none'}.",
+            f"nothing of what the teacher answered can be learnt; rejected: {made.reasons}.",
             f"See them in {context.stage.rejected.location}, change assist.trust or the task, and "
             "run again with --update: what was answered stays.",
         )
-    return StageResult(keys, made, dict(rejected.most_common()), teaching.facts())
+    return made.result(teaching.facts())
 
 
 @dataclass
