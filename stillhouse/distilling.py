@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -226,6 +226,59 @@ class LearningRecipe(AskingRecipe, TrainingRecipe):
             if without:
                 return f"learns by logits: set ask.{without[0]}.sampling.top_logprobs"
         return None
+
+
+class OneSetRecipe(LearningRecipe):
+    """The sections of methods that do with one data set."""
+
+    inputs: Inputs
+    """The rows that teachers are asked about, and that students learn from."""
+    curate: CurateQuestions | None = None
+    """Which of the rows are worth asking about; all if absent."""
+    task: AnswerTask
+    """What students are asked, and how an answer is found in what a teacher wrote."""
+    evaluation: Evaluation | None = None
+    """What models are judged on; nothing if absent."""
+
+    @property
+    def choices(self) -> list[str]:
+        """The answers of every row; empty where rows have choices of their own, or none."""
+        return self.task.choices or []
+
+    def parts(self) -> list[Part]:
+        """The one data set."""
+        return [
+            Part(
+                name="",
+                key="",
+                inputs=self.inputs,
+                evaluation=self.evaluation,
+                curate=self.curate,
+                task=self.task,
+                prompts={name: ask.prompt for name, ask in self.ask.items()},
+                selection=None,
+                variants={},
+            )
+        ]
+
+    def with_prompts(self, folder: Path, place: Callable[[str], str]) -> Self:
+        """The same recipe with the texts of its prompts in the place of templates' names."""
+        return self.model_copy(update=self.written(folder, place)).check_prompts(place)
+
+    def written(self, folder: Path, place: Callable[[str], str]) -> dict[str, Any]:
+        """The sections that name prompts, with the texts.
+
+        Args:
+            folder: The recipe's.
+            place: Tells the line of a key.
+        """
+        (part,) = self.parts()
+        keys = {name: f"ask.{name}.prompt" for name in self.ask}
+        prompts = resolve_prompts(part.prompts, self.task, folder, keys, place)
+        return {
+            "ask": {n: a.model_copy(update={"prompt": prompts[n]}) for n, a in self.ask.items()},
+            "task": resolve_task(self.task, folder, "task", place),
+        }
 
 
 class DistillingRecipe(LearningRecipe):

@@ -20,7 +20,7 @@ from dataclasses import replace
 from core.recipe_prompts import Prompt, as_prompt
 from core.recipe_students import Student
 from stillhouse.arms import Way, student_arm, teacher_arm, untrained_arm
-from stillhouse.asking import ask_stage, read_file
+from stillhouse.asking import ask_stage
 from stillhouse.distilling import DistillingRecipe, Part
 from stillhouse.judging import COMPARE, RATE_ANSWERS, RATE_QUESTIONS, judge_stage
 from stillhouse.part_layout import (
@@ -51,13 +51,7 @@ class _Layout(DistillingLayout):
     def stages(self) -> list[Stage]:
         """All of them, each after the ones that it reads."""
         recipe, part = self.recipe, self.part
-        layout = [read_file(part.stage("inputs"), part.inputs, recipe.limit)]
-        if part.evaluation is not None:
-            layout.append(read_file(part.stage("evaluation"), part.evaluation, recipe.limit))
-        rows = "inputs"
-        if part.curate is not None:
-            layout.append(self.curate(part.curate))
-            rows = "curate"
+        layout, rows = self.read()
         layout += Selection(recipe, part).stages(rows)
         ways: list[Way] = ["elaborate", "plain"] if recipe.arms.plain_teacher else ["elaborate"]
         for way in ways:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from core.recipe_prompts import Prompt, as_prompt
 from core.recipe_students import Student
 from core.spacy_pipelines import SPACY
 from stillhouse.arms import Way, teacher_arm
-from stillhouse.asking import Ask, Decided, curate_stage
+from stillhouse.asking import Ask, Decided, curate_stage, read_file
 from stillhouse.distilling import CurateQuestions, DistillingRecipe, LearningRecipe, Part
 from stillhouse.stages import Stage, resources
 
@@ -73,7 +73,17 @@ class PartLayout:
         """The task, without what decides nothing about the reading of one answer."""
         return self.part.task.model_dump() | {"labels": "teacher", "weight": "equal"}
 
-    def curate(self, curate: CurateQuestions) -> Stage:
+    def read(self) -> tuple[list[Stage], str]:
+        """The stages that read the part's files, and which of them has the rows to ask about."""
+        part, limit = self.part, self.recipe.limit
+        layout = [read_file(part.stage("inputs"), part.inputs, limit)]
+        if part.evaluation is not None:
+            layout.append(read_file(part.stage("evaluation"), part.evaluation, limit))
+        if part.curate is None:
+            return layout, "inputs"
+        return [*layout, self._curate(part.curate)], "curate"
+
+    def _curate(self, curate: CurateQuestions) -> Stage:
         """The stage that says which rows are worth asking about."""
         part = self.part
         against = None
@@ -130,6 +140,16 @@ class PartLayout:
             models=[student.model],
             holds=resources(student.train.device, student.train.worker_bounds.min),
         )
+
+    def judge_student(self, name: str, student: Student) -> Stage:
+        """The stage in which a trained student answers the evaluation rows; ablations compare it.
+
+        Args:
+            name: The student's; there is one data set.
+            student: Its section.
+        """
+        stage = self.predict(f"predict-{name}", name, student, trained=f"train-{name}")
+        return replace(stage, predicts=name)
 
     def predict(
         self,

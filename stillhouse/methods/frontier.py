@@ -21,13 +21,10 @@ from core.recipe_teachers import RecordedTeacher
 from core.stage import StageContext, StageResult
 from stillhouse.asking import Inputs, asked_texts
 from stillhouse.distilling import (
-    CurateQuestions,
     DistillingRecipe,
-    Evaluation,
+    OneSetRecipe,
     Part,
     resolve_judges,
-    resolve_prompts,
-    resolve_task,
     resolve_variants,
 )
 from stillhouse.distilling_stages import stages_of
@@ -35,18 +32,10 @@ from stillhouse.part_layout import DistillingLayout
 from stillhouse.stages import Stage
 
 
-class FrontierRecipe(DistillingRecipe):
+class FrontierRecipe(OneSetRecipe, DistillingRecipe):
     """A recipe of this method."""
 
     method: Literal["frontier"]
-    inputs: Inputs
-    """The rows that teachers are asked about."""
-    curate: CurateQuestions | None = None
-    """Which of the rows are worth asking about; all if absent."""
-    task: AnswerTask
-    """What students are asked, and how an answer is found in what a teacher wrote."""
-    evaluation: Evaluation | None = None
-    """What models are judged on; nothing if absent."""
     selection: Inputs | None = None
     """Where `select` draws its rows from; from `inputs` if absent."""
 
@@ -68,40 +57,21 @@ class FrontierRecipe(DistillingRecipe):
                 raise ValueError("compare judges by right answers, and task.metric is another")
         return self
 
-    @property
-    def choices(self) -> list[str]:
-        """The answers of every row; empty where rows have choices of their own, or none."""
-        return self.task.choices or []
-
     def parts(self) -> list[Part]:
-        """The one data set."""
-        return [
-            Part(
-                name="",
-                key="",
-                inputs=self.inputs,
-                evaluation=self.evaluation,
-                curate=self.curate,
-                task=self.task,
-                prompts={name: ask.prompt for name, ask in self.ask.items()},
-                selection=self.selection,
-                variants=dict(self.select.prompts) if self.select else {},
-            )
-        ]
+        """The one data set, and what is tried on it first."""
+        (part,) = super().parts()
+        variants = dict(self.select.prompts) if self.select else {}
+        return [replace(part, selection=self.selection, variants=variants)]
 
-    def with_prompts(self, folder: Path, place: Callable[[str], str]) -> Self:
-        """The same recipe with the texts of its prompts in the place of templates' names."""
-        (part,) = self.parts()
-        keys = {name: f"ask.{name}.prompt" for name in self.ask}
-        prompts = resolve_prompts(part.prompts, part.task, folder, keys, place)
-        asks = {n: ask.model_copy(update={"prompt": prompts[n]}) for n, ask in self.ask.items()}
-        task = resolve_task(self.task, folder, "task", place)
-        judges = resolve_judges(self.judges, folder, place)
-        changed = {"ask": asks, "task": task, "judges": judges}
+    def written(self, folder: Path, place: Callable[[str], str]) -> dict[str, Any]:
+        """Also judges', and those that may be chosen."""
+        changed = super().written(folder, place)
+        changed["judges"] = resolve_judges(self.judges, folder, place)
         if self.select is not None:
+            (part,) = self.parts()
             variants = resolve_variants(part, folder, place)
             changed["select"] = self.select.model_copy(update={"prompts": variants})
-        return self.model_copy(update=changed).check_prompts(place)
+        return changed
 
 
 def stages(loaded: LoadedRecipe) -> list[Stage]:

@@ -13,9 +13,7 @@ students as they come.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import model_validator
@@ -28,31 +26,20 @@ from core.recipe_section import Name
 from stillhouse.arms import teacher_arm
 from stillhouse.asking import Ask, Inputs, ask_stage, read_file
 from stillhouse.distilling import (
-    CurateQuestions,
-    Evaluation,
-    LearningRecipe,
-    Part,
-    resolve_prompts,
-    resolve_task,
+    OneSetRecipe,
 )
 from stillhouse.part_layout import EXTRACT, PREDICT_TEACHERS, PartLayout
 from stillhouse.stages import Stage
 
 
-class ManyTeachersRecipe(LearningRecipe):
+class ManyTeachersRecipe(OneSetRecipe):
     """A recipe of this method."""
 
     method: Literal["many_teachers"]
-    inputs: Inputs
-    """The rows that students learn from, and that teachers explain."""
-    curate: CurateQuestions | None = None
-    """Which of the rows are worth asking about; all if absent."""
     task: AnswerTask
     """What students are asked, and what is a right answer. With `labels: gold` they learn those of
     the file, as in the paper; with `labels: teacher` what teachers answer by themselves, which is
     its baseline of standard distillation."""
-    evaluation: Evaluation | None = None
-    """What models are judged on; nothing if absent."""
     in_context: InContext = InContext()
     """Examples that teachers see."""
     teacher_forcing: bool = True
@@ -69,11 +56,6 @@ class ManyTeachersRecipe(LearningRecipe):
     the paper calls zero-shot."""
 
     @property
-    def choices(self) -> list[str]:
-        """The answers of every row; empty where rows have choices of their own, or none."""
-        return self.task.choices or []
-
-    @property
     def asked(self) -> list[str]:
         """The teachers that are asked about the rows that students learn from."""
         if self.task.labels == "teacher":
@@ -85,22 +67,6 @@ class ManyTeachersRecipe(LearningRecipe):
     def asked_alone(self) -> list[str]:
         """Those that are asked without the right answer."""
         return [name for name in self.ask if self.answering is None or name in self.answering]
-
-    def parts(self) -> list[Part]:
-        """The one data set."""
-        return [
-            Part(
-                name="",
-                key="",
-                inputs=self.inputs,
-                evaluation=self.evaluation,
-                curate=self.curate,
-                task=self.task,
-                prompts={name: ask.prompt for name, ask in self.ask.items()},
-                selection=None,
-                variants={},
-            )
-        ]
 
     def files(self) -> dict[str, str]:
         """Input files that the recipe names, by the dotted key that names them."""
@@ -156,15 +122,6 @@ class ManyTeachersRecipe(LearningRecipe):
             )
         return self
 
-    def with_prompts(self, folder: Path, place: Callable[[str], str]) -> Self:
-        """The same recipe with the texts of its prompts in the place of templates' names."""
-        (part,) = self.parts()
-        keys = {name: f"ask.{name}.prompt" for name in self.ask}
-        prompts = resolve_prompts(part.prompts, part.task, folder, keys, place)
-        asks = {n: ask.model_copy(update={"prompt": prompts[n]}) for n, ask in self.ask.items()}
-        task = resolve_task(self.task, folder, "task", place)
-        return self.model_copy(update={"ask": asks, "task": task}).check_prompts(place)
-
 
 @dataclass(frozen=True)
 class ManyTeachersLayout(PartLayout):
@@ -175,16 +132,11 @@ class ManyTeachersLayout(PartLayout):
     def stages(self) -> list[Stage]:
         """All of them, each after the ones that it reads."""
         recipe, part = self.recipe, self.part
-        layout = []
-        if part.evaluation is not None:
-            layout.append(read_file("evaluation", part.evaluation, recipe.limit))
         if recipe.undistilled:
-            return [*layout, *(self._untrained(name) for name in recipe.students)]
-        layout.append(read_file("inputs", part.inputs, recipe.limit))
-        rows = "inputs"
-        if part.curate is not None:
-            layout.append(self.curate(part.curate))
-            rows = "curate"
+            assert part.evaluation is not None, "the recipe was checked"
+            judged_on = read_file("evaluation", part.evaluation, recipe.limit)
+            return [judged_on, *(self._untrained(name) for name in recipe.students)]
+        layout, rows = self.read()
         pool = rows
         if recipe.in_context.file is not None:
             pool = "examples"
@@ -203,8 +155,7 @@ class ManyTeachersLayout(PartLayout):
         for name, student in recipe.students.items():
             layout.append(self.train(name, student, learnt.name))
             if part.evaluation is not None:
-                judged = self.predict(f"predict-{name}", name, student, f"train-{name}")
-                layout.append(replace(judged, predicts=name))
+                layout.append(self.judge_student(name, student))
         return layout
 
     def _show(self, name: str, rows: str, pool: str, *, forced: bool) -> Stage:

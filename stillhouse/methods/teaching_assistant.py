@@ -20,7 +20,6 @@ from typing import Any, Literal, Self
 from pydantic import model_validator
 
 from core.recipe import LoadedRecipe
-from core.recipe_answers import AnswerTask
 from core.recipe_assistance import Assist
 from core.recipe_prompts import Prompt, as_prompt
 from core.recipe_rationales import RationaleLimits
@@ -29,14 +28,10 @@ from core.recipe_teachers import RecordedTeacher, Teacher
 from pipelines.prompt_library import resolved
 from pipelines.student_samples import Drawing
 from pipelines.teacher_budget import Call
-from stillhouse.asking import Ask, Inputs, ask_stage, prompt_files, read_file
+from stillhouse.asking import Ask, ask_stage, prompt_files
 from stillhouse.distilling import (
-    CurateQuestions,
     Evaluation,
-    LearningRecipe,
-    Part,
-    resolve_prompts,
-    resolve_task,
+    OneSetRecipe,
 )
 from stillhouse.part_layout import PartLayout
 from stillhouse.stages import Stage
@@ -45,16 +40,10 @@ WARM_UP = "ask-warm-up"
 """The stage in which the teacher is asked about the rows of the warm-up."""
 
 
-class TeachingAssistantRecipe(LearningRecipe):
+class TeachingAssistantRecipe(OneSetRecipe):
     """A recipe of this method."""
 
     method: Literal["teaching_assistant"]
-    inputs: Inputs
-    """The rows that the teacher may be asked about."""
-    curate: CurateQuestions | None = None
-    """Which of the rows are worth asking about; all if absent."""
-    task: AnswerTask
-    """What the student is asked, and how an answer is found in what is written."""
     assist: Assist
     """The assistant, the budget, and what becomes of both."""
     evaluation: Evaluation | None = None
@@ -72,27 +61,6 @@ class TeachingAssistantRecipe(LearningRecipe):
     def student(self) -> tuple[str, Student]:
         """Who learns: its name and its section."""
         return next(iter(self.students.items()))
-
-    @property
-    def choices(self) -> list[str]:
-        """The answers of every row; empty where rows have choices of their own, or none."""
-        return self.task.choices or []
-
-    def parts(self) -> list[Part]:
-        """The one data set."""
-        return [
-            Part(
-                name="",
-                key="",
-                inputs=self.inputs,
-                evaluation=self.evaluation,
-                curate=self.curate,
-                task=self.task,
-                prompts={name: ask.prompt for name, ask in self.ask.items()},
-                selection=None,
-                variants={},
-            )
-        ]
 
     def files(self) -> dict[str, str]:
         """Input files that the recipe names, by the dotted key that names them."""
@@ -161,23 +129,15 @@ class TeachingAssistantRecipe(LearningRecipe):
             )
         return self
 
-    def with_prompts(self, folder: Path, place: Callable[[str], str]) -> Self:
-        """The same recipe with the texts of its prompts in the place of templates' names."""
-        keys = {name: f"ask.{name}.prompt" for name in self.ask}
-        (part,) = self.parts()
-        prompts = resolve_prompts(part.prompts, self.task, folder, keys, place)
-        asks = {n: ask.model_copy(update={"prompt": prompts[n]}) for n, ask in self.ask.items()}
+    def written(self, folder: Path, place: Callable[[str], str]) -> dict[str, Any]:
+        """Also the assistant's."""
         confidence = self.assist.confidence
         said = confidence.prompt or Prompt(library=confidence.by)
         key = "assist.confidence.prompt"
         prompt = resolved(said, "assistance", folder, None, key=key, place=place)
         shown = {"confidence": confidence.model_copy(update={"prompt": prompt})}
-        changed = {
-            "ask": asks,
-            "task": resolve_task(self.task, folder, "task", place),
-            "assist": self.assist.model_copy(update=shown),
-        }
-        return self.model_copy(update=changed).check_prompts(place)
+        assist = self.assist.model_copy(update=shown)
+        return {**super().written(folder, place), "assist": assist}
 
 
 @dataclass(frozen=True)
@@ -190,12 +150,7 @@ class AssistedLayout(PartLayout):
         """All of them, each after the ones that it reads."""
         recipe, part, assist = self.recipe, self.part, self.recipe.assist
         name, student = recipe.student
-        layout, rows = [read_file("inputs", part.inputs, recipe.limit)], "inputs"
-        if part.evaluation is not None:
-            layout.append(read_file("evaluation", part.evaluation, recipe.limit))
-        if part.curate is not None:
-            layout.append(self.curate(part.curate))
-            rows = "curate"
+        layout, rows = self.read()
         taught: dict[str, str] = {}
         if assist.warm_up:
             taught = {"rows-warm-up": "draw", "answers-warm-up": WARM_UP}
@@ -337,8 +292,7 @@ class AssistedLayout(PartLayout):
         if recipe.assist.warm_up:
             arm, warmed = f"{name}, warmed up", f"warm-up-{name}"
             layout.append(self.predict(f"predict-{name}-warm-up", arm, student, trained=warmed))
-        judged = self.predict(f"predict-{name}", name, student, trained=f"train-{name}")
-        return [*layout, replace(judged, predicts=name)]
+        return [*layout, self.judge_student(name, student)]
 
     def _warm(self, role: str) -> dict[str, str]:
         """The stage that warmed the student up, in a role; empty where none did."""

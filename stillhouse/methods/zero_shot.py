@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -22,7 +22,6 @@ from pydantic import model_validator
 
 from core.errors import UseError
 from core.recipe import LoadedRecipe
-from core.recipe_answers import AnswerTask
 from core.recipe_optimize import Optimize
 from core.recipe_prompts import Prompt, as_prompt
 from core.recipe_rationales import FewShot, Mix, Rationales, Words
@@ -31,14 +30,10 @@ from core.recipe_teachers import RecordedTeacher
 from pipelines.drawing import Draw
 from pipelines.explaining import ANSWERS
 from pipelines.prompt_files import parse_prompt
-from stillhouse.asking import Ask, Decided, Inputs, ask_stage, prompt_files, read_file
+from stillhouse.asking import Ask, Decided, ask_stage, prompt_files
 from stillhouse.distilling import (
-    CurateQuestions,
-    Evaluation,
-    LearningRecipe,
-    Part,
+    OneSetRecipe,
     resolve_prompts,
-    resolve_task,
 )
 from stillhouse.part_layout import PartLayout
 from stillhouse.prompt_examples import read_examples
@@ -52,18 +47,10 @@ MEASURE = "measure-prompts"
 """The stage that compares it with the others."""
 
 
-class ZeroShotRecipe(LearningRecipe):
+class ZeroShotRecipe(OneSetRecipe):
     """A recipe of this method."""
 
     method: Literal["zero_shot"]
-    inputs: Inputs
-    """The rows that students learn from, and that the teacher is asked about."""
-    curate: CurateQuestions | None = None
-    """Which of the rows are worth asking about; all if absent."""
-    task: AnswerTask
-    """What students are asked, and how a label is found in what the teacher wrote."""
-    evaluation: Evaluation | None = None
-    """What models are judged on; nothing if absent."""
     rationales: Rationales = Rationales()
     """Which rationales students learn, of those that the teacher wrote."""
     mix: Mix | None = None
@@ -77,27 +64,6 @@ class ZeroShotRecipe(LearningRecipe):
     def teacher(self) -> str:
         """Who is asked."""
         return next(iter(self.ask))
-
-    @property
-    def choices(self) -> list[str]:
-        """The answers of every row; empty where rows have choices of their own, or none."""
-        return self.task.choices or []
-
-    def parts(self) -> list[Part]:
-        """The one data set."""
-        return [
-            Part(
-                name="",
-                key="",
-                inputs=self.inputs,
-                evaluation=self.evaluation,
-                curate=self.curate,
-                task=self.task,
-                prompts={name: ask.prompt for name, ask in self.ask.items()},
-                selection=None,
-                variants={},
-            )
-        ]
 
     @property
     def draw(self) -> Draw:
@@ -193,30 +159,30 @@ class ZeroShotRecipe(LearningRecipe):
 
     def with_prompts(self, folder: Path, place: Callable[[str], str]) -> Self:
         """The same recipe with the texts of its prompts in the place of templates' names."""
+        words = self.rationales.words
 
-        def written(prompts: dict[str, str | Prompt], key: str) -> dict[str, str | Prompt]:
+        def texts(prompts: dict[str, str | Prompt], key: str) -> dict[str, str | Prompt]:
             keys = {name: key.format(name) for name in prompts}
             found = resolve_prompts(prompts, self.task, folder, keys, place)
-            return {name: _worded(one, self.rationales.words) for name, one in found.items()}
+            return {name: _worded(one, words) for name, one in found.items()}
 
-        asked = written({name: ask.prompt for name, ask in self.ask.items()}, "ask.{}.prompt")
-        asks = {n: ask.model_copy(update={"prompt": asked[n]}) for n, ask in self.ask.items()}
-        changed: dict[str, object] = {
-            "ask": asks,
-            "task": resolve_task(self.task, folder, "task", place),
+        changed = self.written(folder, place)
+        changed["ask"] = {
+            name: ask.model_copy(update={"prompt": _worded(ask.prompt, words)})
+            for name, ask in changed["ask"].items()
         }
         if self.mix is not None:
-            mixed = written(dict(self.mix.prompts), "mix.prompts.{}")
+            mixed = texts(dict(self.mix.prompts), "mix.prompts.{}")
             changed["mix"] = self.mix.model_copy(update={"prompts": mixed})
         if self.optimize is not None:
             changed["optimize"] = resolve_search(self.optimize, folder, place)
         if self.few_shot is not None:
-            (prompt,) = written({"few_shot": self.few_shot.prompt}, "{}.prompt").values()
+            (prompt,) = texts({"few_shot": self.few_shot.prompt}, "{}.prompt").values()
             file = folder / self.few_shot.examples
             shown = _with_values(prompt, examples=read_examples(file))
             changed["few_shot"] = self.few_shot.model_copy(update={"prompt": shown})
         recipe = self.model_copy(update=changed)
-        check_frame(recipe.optimize, as_prompt(asked[self.teacher]), place)
+        check_frame(recipe.optimize, as_prompt(recipe.ask[self.teacher].prompt), place)
         recipe._check_rationales(place)
         return recipe
 
@@ -273,12 +239,7 @@ class ZeroShotLayout(PartLayout):
     def stages(self) -> list[Stage]:
         """All of them, each after the ones that it reads."""
         recipe, part = self.recipe, self.part
-        layout, rows = [read_file("inputs", part.inputs, recipe.limit)], "inputs"
-        if part.evaluation is not None:
-            layout.append(read_file("evaluation", part.evaluation, recipe.limit))
-        if part.curate is not None:
-            layout.append(self.curate(part.curate))
-            rows = "curate"
+        layout, rows = self.read()
         found = None
         if recipe.optimize is not None:
             found = Decided(OPTIMIZE, prompt=True)
@@ -301,8 +262,7 @@ class ZeroShotLayout(PartLayout):
         for name, student in recipe.students.items():
             layout.append(self.train(name, student, "explain"))
             if part.evaluation is not None:
-                judged = self.predict(f"predict-{name}", name, student, f"train-{name}")
-                layout.append(replace(judged, predicts=name))
+                layout.append(self.judge_student(name, student))
         return layout
 
     def _draw(self, prompt: str, rows: str) -> Stage:
