@@ -16,14 +16,15 @@ import pyarrow as pa
 
 from core.rows import INPUT
 from core.stage import StageContext, StageResult
+from pipelines.drawing import drawing_number
 from pipelines.questions import each
 from pipelines.row_work import rejected_table
 from pipelines.signals import auroc, doubt
 from pipelines.teacher_budget import (
+    WARM_UP,
     Call,
     affordable,
     dearest_rows,
-    drawing_number,
     rows_left,
 )
 
@@ -70,7 +71,7 @@ def _by_doubt(context: StageContext) -> Iterator[Place]:
             continue
         own, other = settings["consistency"], settings["student"]
         found = doubt([(own, row["consistency"]), (other, sure or 0.0)])
-        yield -found, drawing_number(row["id"], settings["seed"]), row["id"]
+        yield -found, drawing_number(row["id"], settings["seed"], WARM_UP), row["id"]
 
 
 def _by_chance(context: StageContext) -> Iterator[Place]:
@@ -79,7 +80,7 @@ def _by_chance(context: StageContext) -> Iterator[Place]:
     for row in each(context.inputs["rows"]):
         if row["id"] not in seen:
             seen.add(row["id"])
-            yield 0.0, drawing_number(row["id"], context.settings["seed"]), row["id"]
+            yield 0.0, drawing_number(row["id"], context.settings["seed"], WARM_UP), row["id"]
 
 
 def _confidences(context: StageContext) -> dict[str, float]:

@@ -6,7 +6,7 @@ is drawn at every higher one, too.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -63,21 +63,32 @@ def _dealt(shares: Mapping[str, float], number: float) -> str:
     return prompt  # where rounding left the end a little below 1
 
 
+def drawing_number(row_id: str, seed: int, what: str) -> str:
+    """What a row is drawn by: a hash that has nothing to do with its id, by which others draw."""
+    return blake2b(f"{seed}.{what}.{row_id}".encode(), digest_size=16).hexdigest()
+
+
+def drawn_rows(rows: Iterable[Row], number: int, seed: int, what: str) -> list[Row]:
+    """So many rows, those with the smallest drawing numbers, in their own order.
+
+    Args:
+        rows: All of them, read as a stream.
+        number: At most.
+        seed: Of the draw.
+        what: Tells draws of one seed apart.
+    """
+    numbered = ({"id": drawing_number(row["id"], seed, what), "row": row} for row in rows)
+    return [one["row"] for one in sample_rows(numbered, number)]
+
+
 def draw_some(context: StageContext) -> StageResult:
     """Stage: so many rows, drawn by their ids.
 
     Settings: `rows`; `seed`.
     Inputs: `inputs`, input rows.
     """
-    seed = context.settings["seed"]
-
-    def numbered() -> Iterator[Row]:
-        """Rows under ids that have nothing to do with their own, by which others are drawn."""
-        for row in each(context.inputs["inputs"]):
-            digest = blake2b(f"{seed}.some.{row['id']}".encode(), digest_size=16)
-            yield {"id": digest.hexdigest(), "row": row}
-
-    rows = [one["row"] for one in sample_rows(numbered(), context.settings["rows"])]
+    settings, inputs = context.settings, context.inputs["inputs"]
+    rows = drawn_rows(each(inputs), settings["rows"], settings["seed"], "some")
     rejected = rejected_table(context.stage.stage, [])
     context.stage.commit_shard("rows", pa.Table.from_pylist(rows, schema=INPUT), rejected)
     return StageResult(["rows"], len(rows))

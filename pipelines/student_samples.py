@@ -13,19 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import ray.data
 
-from core.placement import placed
 from core.recipe_section import Device
 from core.student_reading import StudentReading
 from pipelines.asked_texts import Asked
-from pipelines.student_texts import LoadedStudent, gpus_that_hold
+from pipelines.student_texts import LoadedStudent, asked_student
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-BATCH_ROWS = 16
-"""Prompts whose samples are drawn at once."""
 
 DRAWN_TOGETHER = pa.schema(
     [
@@ -83,20 +78,9 @@ def draw_samples(
         drawing: How samples are drawn; the draws of a batch follow from its rows and the seed.
         blocks: Parts that the questions come back in: as soon as one is done.
     """
-    gpus = gpus_that_hold(folder, device)
     rows = [{"id": row_id, "system": a.system, "turns": a.turns} for row_id, a in questions]
-    dataset = ray.data.from_items(rows, override_num_blocks=blocks).map_batches(
-        DrawingPredictor,
-        fn_constructor_args=(folder, reading, drawing),
-        fn_constructor_kwargs={"gpus": gpus},
-        batch_size=BATCH_ROWS,
-        batch_format="pyarrow",
-        concurrency=1,
-        num_cpus=1,
-        num_gpus=gpus,
-        **(placed("trainer", device.kind) if gpus else placed("cpu")),
-    )
-    for row in dataset.iter_rows():
+    made_with = (reading, drawing)
+    for row in asked_student(DrawingPredictor, folder, made_with, rows, device, blocks=blocks):
         yield Drawn(**row)
 
 

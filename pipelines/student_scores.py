@@ -16,19 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import ray.data
 
-from core.placement import placed
 from core.recipe_section import Device
 from core.student_reading import StudentReading
 from pipelines.asked_texts import Asked
-from pipelines.student_texts import LoadedStudent, gpus_that_hold
+from pipelines.student_texts import LoadedStudent, asked_student
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-BATCH_ROWS = 16
-"""Rows whose choices are scored at once."""
 
 SCORED_TOGETHER = pa.schema(
     [
@@ -79,21 +74,9 @@ def score_choices(
         {"id": row_id, "system": asked.system, "turns": asked.turns, "choices": choices}
         for row_id, asked, choices in ordered
     ]
-    gpus = gpus_that_hold(folder, device)
-    dataset = ray.data.from_items(rows, override_num_blocks=1).map_batches(
-        ScoringPredictor,
-        fn_constructor_args=(folder, reading),
-        fn_constructor_kwargs={"gpus": gpus},
-        batch_size=BATCH_ROWS,
-        batch_format="pyarrow",
-        concurrency=1,
-        num_cpus=1,
-        num_gpus=gpus,
-        **(placed("trainer", device.kind) if gpus else placed("cpu")),
-    )
     return {
         row["id"]: ChoiceScores(row["logprobs"], row["tokens"], row["seconds"])
-        for row in dataset.iter_rows()
+        for row in asked_student(ScoringPredictor, folder, (reading,), rows, device)
     }
 
 

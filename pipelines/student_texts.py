@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,10 @@ from core.placement import placed
 from core.recipe_section import Device
 from core.student_reading import StudentReading
 from pipelines.asked_texts import Asked
+from pipelines.row_work import Row
 
 BATCH_ROWS = 16
-"""Rows that are written at once."""
+"""Rows that a student is asked about at once."""
 
 WEIGHTS_SHARE = 0.7
 """Of a GPU's memory, that weights may take: the rest is for what is written."""
@@ -61,13 +62,38 @@ def write(
     Returns:
         By id.
     """
-    gpus = gpus_that_hold(folder, device)
     # Long ones beside long ones: what is padded takes time.
     ordered = sorted(questions, key=lambda question: max(map(len, question[1].turns)))
     rows = [{"id": row_id, "system": a.system, "turns": a.turns} for row_id, a in ordered]
-    dataset = ray.data.from_items(rows, override_num_blocks=1).map_batches(
-        WritingPredictor,
-        fn_constructor_args=(folder, reading),
+    return {
+        row["id"]: Replies(row["replies"], row["tokens_in"], row["tokens_out"], row["seconds"])
+        for row in asked_student(WritingPredictor, folder, (reading,), rows, device)
+    }
+
+
+def asked_student(
+    predictor: type[LoadedStudent],
+    folder: Path,
+    arguments: tuple[Any, ...],
+    rows: list[Row],
+    device: Device,
+    *,
+    blocks: int = 1,
+) -> Iterator[Row]:
+    """What a student makes of rows, by Ray Data.
+
+    Args:
+        predictor: The actor that has it; a batch in, a batch out.
+        folder: The student's Hugging Face folder.
+        arguments: What else the actor is made with.
+        rows: In the order in which they are put together to batches.
+        device: What the student was trained on, as of `write`.
+        blocks: Parts that the rows come back in: as soon as one is done.
+    """
+    gpus = gpus_that_hold(folder, device)
+    dataset = ray.data.from_items(rows, override_num_blocks=blocks).map_batches(
+        predictor,
+        fn_constructor_args=(folder, *arguments),
         fn_constructor_kwargs={"gpus": gpus},
         batch_size=BATCH_ROWS,
         batch_format="pyarrow",
@@ -76,10 +102,7 @@ def write(
         num_gpus=gpus,
         **(placed("trainer", device.kind) if gpus else placed("cpu")),
     )
-    return {
-        row["id"]: Replies(row["replies"], row["tokens_in"], row["tokens_out"], row["seconds"])
-        for row in dataset.iter_rows()
-    }
+    return iter(dataset.iter_rows())
 
 
 def gpus_that_hold(folder: Path, device: Device) -> int:

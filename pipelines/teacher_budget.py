@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import Any
 
 import pyarrow as pa
@@ -20,9 +19,12 @@ from core.rows import INPUT
 from core.run import StageFolder
 from core.stage import StageContext, StageResult
 from pipelines.asked_texts import FILLING_ERRORS, Asked, fill_in
-from pipelines.plan import sample_rows
+from pipelines.drawing import drawing_number, drawn_rows
 from pipelines.questions import each
 from pipelines.row_work import Row, rejected_table
+
+WARM_UP = "warm-up"
+"""The draw that puts rows in the order in which chance would take them."""
 
 TEMPLATE_TOKENS = 64
 """Tokens that a chat template puts around a prompt at most."""
@@ -75,11 +77,6 @@ def rows_of_warm_up(calls: int, samples: int, share: float) -> int:
     return max(rows, 1) if share else 0
 
 
-def drawing_number(row_id: str, seed: int) -> str:
-    """What rows are drawn by: a hash that has nothing to do with other draws by their ids."""
-    return blake2b(f"{seed}.warm-up.{row_id}".encode(), digest_size=16).hexdigest()
-
-
 def token_price(context: StageContext, teacher: str) -> TokenPrice:
     """What the price book has for the tokens of a teacher's model.
 
@@ -112,17 +109,13 @@ def draw_warm_up(context: StageContext) -> StageResult:
     settings, call = context.settings, Call(**context.settings["call"])
     inputs = context.inputs["inputs"]
 
-    def numbered() -> Iterator[Row]:
-        for row in each(inputs):
-            yield {"id": drawing_number(row["id"], settings["seed"]), "row": row}
-
     if settings["calls"] is not None:
         most = rows_of_warm_up(settings["calls"], call.samples, settings["share"])
     else:
         costs = dearest_rows(context, each(inputs), call)
-        order = sorted(costs, key=lambda row_id: drawing_number(row_id, settings["seed"]))
+        order = sorted(costs, key=lambda row_id: drawing_number(row_id, settings["seed"], WARM_UP))
         most = affordable((costs[one] for one in order), settings["share"] * settings["money"])
-    rows = [one["row"] for one in sample_rows(numbered(), most)]
+    rows = drawn_rows(each(inputs), most, settings["seed"], WARM_UP)
     if not rows:
         raise WorkError(
             "assist.budget",
