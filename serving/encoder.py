@@ -158,7 +158,7 @@ class Encoder:
         }
         ordered = iter(by_number[number] for number in range(len(sequences)))
         return [
-            self._input.answer(question, np.stack([next(ordered) for _ in own]))
+            self._input.answer(question, [number for _ in own for number in next(ordered).tolist()])
             for question, own in zip(questions, read, strict=True)
         ]
 

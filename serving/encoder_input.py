@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from serving.answers import Answer, Question
 from serving.batches import Batch, Tokens, padded
@@ -60,15 +59,15 @@ class EncoderInput:
         found = padded(sequences, self._pad)
         return {name: found[name] for name in self.names}
 
-    def answer(self, question: Question, logits: np.ndarray) -> Answer:
+    def answer(self, question: Question, logits: Sequence[float]) -> Answer:
         """What the logits of a question's sequences mean.
 
         Args:
-            question: With C choices of its own, or None.
-            logits: [1, K] of a head for classes, [C, 1] of one for choices.
+            question: With choices of its own, or None.
+            logits: One for each choice.
         """
         choices = self._choices or question.choices or ()
-        return Answer(choices, softmax(logits.reshape(-1)))
+        return Answer(choices, softmax(logits))
 
     def fault(self, question: Question) -> str:
         """Why a question cannot be put to this model; nothing where it can."""
@@ -79,12 +78,12 @@ class EncoderInput:
         return ""
 
 
-def softmax(logits: np.ndarray) -> list[float]:
+def softmax(logits: Sequence[float]) -> list[float]:
     """Probabilities that sum to 1, in double precision.
 
-    Args:
-        logits: [C].
+    In plain Python: for a handful of choices numpy takes several times as long.
     """
-    weights = np.exp(logits.astype(np.float64) - logits.max())
-    found: list[float] = (weights / weights.sum()).tolist()
-    return found
+    highest = max(logits)
+    weights = [math.exp(logit - highest) for logit in logits]
+    total = math.fsum(weights)
+    return [weight / total for weight in weights]

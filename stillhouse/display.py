@@ -62,8 +62,12 @@ class _Line:
     state: str = "waits"
     rows: str = ""
     began: float = 0.0
-    done_before: int = 0
     progress: Progress | None = None
+    moves: bool = False
+    """Whether more rows are done than at first."""
+    counted_from: float = 0.0
+    """When that began: what an engine takes to start tells nothing of its rate."""
+    done_before: int = 0
     tokens_before: int = 0
     seconds: float = 0.0
 
@@ -116,9 +120,12 @@ class RunDisplay:
         """How far a stage is."""
         line = self.lines[stage]
         if line.progress is None:
+            line.began = time.monotonic()
+        if not line.moves:
+            line.moves = line.progress is not None and progress.done > line.done_before
+            line.counted_from = time.monotonic()
             line.done_before = progress.done
             line.tokens_before = sum(entry.tokens for entry in progress.used)
-            line.began = time.monotonic()
         line.state = "runs"
         line.progress = progress
         self._plain(f"{stage}: {self._describe(line)}")
@@ -158,7 +165,7 @@ class RunDisplay:
         """Rows done of all, rows a second, tokens a second, cost, time left."""
         progress = line.progress
         assert progress is not None
-        seconds = max(time.monotonic() - line.began, 1e-9)
+        seconds = max(time.monotonic() - line.counted_from, 1e-9)
         rate = (progress.done - line.done_before) / seconds
         parts = [f"{count(progress.done)} of {count(progress.total)} {progress.unit}"]
         if rate > 0:
