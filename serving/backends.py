@@ -65,7 +65,13 @@ def load_student(folder: Path, dtype: str, *, reads_choices: bool) -> Any:
             super().__init__()
             self.model = model
 
-        def forward(self, **inputs: Any) -> Any:
+        # By name, and in the order of `EncoderInput.names`: torch exports no `**inputs`.
+        def forward(
+            self, input_ids: Any, token_type_ids: Any = None, attention_mask: Any = None
+        ) -> Any:
+            inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
+            if token_type_ids is not None:
+                inputs["token_type_ids"] = token_type_ids
             if reads_choices:  # to the model each sequence is a question of one choice
                 inputs = {name: ids[:, None] for name, ids in inputs.items()}
             return self.model(**inputs).logits

@@ -94,7 +94,8 @@ def _export(student: Any, names: list[str], file: Path) -> None:
     import torch
 
     example = {name: torch.ones(EXAMPLE, dtype=torch.int64) for name in names}
-    sizes = {0: torch.export.Dim("sequences"), 1: torch.export.Dim("tokens")}
+    # Any number, within what the model itself takes; an error where it takes one alone.
+    sizes = dict.fromkeys((0, 1), torch.export.Dim.DYNAMIC)
     # It tells of its steps on the terminal.
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         torch.onnx.export(
@@ -103,7 +104,7 @@ def _export(student: Any, names: list[str], file: Path) -> None:
             f=str(file),
             dynamo=True,
             input_names=names,
-            dynamic_shapes={"inputs": dict.fromkeys(names, sizes)},
+            dynamic_shapes=dict.fromkeys(names, sizes),
             external_data=False,
             verbose=False,
         )
