@@ -86,7 +86,7 @@ def probabilities(
         forward.logits(reads.batch(sequences[begin : begin + ROWS]))
         for begin in range(0, len(sequences), ROWS)
     ]
-    return np.array([softmax(row) for row in np.concatenate(logits)])
+    return np.array([softmax(row) for row in np.concatenate(logits).tolist()])
 
 
 def deferring(reader: RunReader) -> dict[str, Any]:

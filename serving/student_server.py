@@ -6,14 +6,35 @@ from functools import partial
 from typing import Any
 
 from ray.llm._internal.serve.core.configs.llm_config import DiskMultiplexConfig
+from ray.llm._internal.serve.engines.vllm.vllm_engine import VLLMEngine
 from ray.serve.llm.deployment import LLMServer
 
 from core.models import adapter_folder
 from core.student_reading import StudentReading, prefixed
 
 
+class StudentEngine(VLLMEngine):  # type: ignore[misc]  # Ray has no types
+    """vLLM's engine as vLLM's own server runs it.
+
+    Ray has a process compute beside the one that plans, also where one CPU worker is all; the
+    planning one then waits in a loop that takes a core of its own.
+    """
+
+    def _start_async_llm_engine(
+        self, vllm_engine_args: Any, vllm_engine_config: Any, placement_group: Any
+    ) -> Any:
+        parallel = vllm_engine_config.parallel_config
+        if parallel.distributed_executor_backend == "mp" and parallel.world_size == 1:
+            parallel.distributed_executor_backend = "uni"
+        return super()._start_async_llm_engine(
+            vllm_engine_args, vllm_engine_config, placement_group
+        )
+
+
 class StudentServer(LLMServer):  # type: ignore[misc]  # Ray has no types
     """The replica: vLLM's engine, with what the student's folder says of how it is asked."""
+
+    _default_engine_cls = StudentEngine
 
     async def __init__(  # type: ignore[misc]  # Serve waits for it
         self, llm_config: Any, *, reading: dict[str, Any], adapters: dict[str, str]

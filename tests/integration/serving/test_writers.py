@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import httpx
+import psutil
 import pyarrow as pa
 import pytest
 
@@ -125,6 +126,12 @@ def streamed(endpoint, route, **body):
         for choice in choices
     )
     return parts, text
+
+
+def test_an_engine_of_one_worker_has_no_process_beside_it_that_waits(endpoint):
+    names = [process.name() for process in psutil.Process().children(recursive=True)]
+    assert "VLLM::EngineCore" in names
+    assert not [name for name in names if name.startswith("VLLM::Worker")]
 
 
 def test_students_and_adapters_stand_in_one_application(endpoint):
