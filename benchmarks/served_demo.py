@@ -17,11 +17,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
+
+# A neighbour of this file has the name of a package that it needs.
+sys.path.remove(str(Path(__file__).parent))
 
 from core.models import model_folder
 from core.recipe_section import Device
