@@ -47,6 +47,11 @@ ENFORCE = "pod-security.kubernetes.io/enforce"
 METADATA_SERVERS = ["169.254.169.254/32"]
 """Where clouds hand out the credentials of the machine."""
 
+IDENTITY_SERVERS = [*METADATA_SERVERS, "169.254.169.252/32", "169.254.170.23/32"]
+"""The same with those that hand out a pod's own: of Google's GKE, and of Amazon's EKS."""
+
+IDENTITY_PORTS = (80, 988)
+
 NODE_LOCAL_DNS = "169.254.20.10/32"
 
 API_SERVER_PORTS = (443, 6443)
@@ -61,8 +66,8 @@ def namespace(cluster: Cluster) -> Namespace:
 def accounts(cluster: Cluster) -> list[Object]:
     """The head's and the workers' service account, and what the head's autoscaler may do.
 
-    KubeRay binds the head's account to a role of its own for each Ray cluster. Ours says the same
-    where its operator may not make roles, and holds no more than that.
+    KubeRay binds the head's account to a role of its own for each Ray cluster, by which it may also
+    patch pods. Ours is for operators that may not make roles, and holds no more than is needed.
     """
     pull = cluster.images.pull_secret
     made: list[Object] = [
@@ -126,6 +131,11 @@ def network_policies(recipe: Recipe, cluster: Cluster) -> list[NetworkPolicy]:
             head,
             [_from([operator, Peer(pod_selector=submitter)], [DASHBOARD_PORT])],
             None,
+        ),
+        *(
+            [policy.make("identity", pods, None, [_identity()])]
+            if cluster.network.metadata_server
+            else []
         ),
         policy.make("metrics", pods, [_from([prometheus], [*METRICS_PORTS.values()])], None),
         policy.make("serve-port", server, [_from([operator, *clients], [SERVE_PORT])], None),
@@ -211,6 +221,11 @@ def _to(pods: LabelSelector) -> Egress:
 
 def _open(peer: Peer, ports: Sequence[int]) -> Egress:
     return Egress(to=[peer], ports=[PolicyPort(port=port) for port in ports])
+
+
+def _identity() -> Egress:
+    peers = [Peer(ip_block=IpBlock(cidr=cidr)) for cidr in IDENTITY_SERVERS]
+    return Egress(to=peers, ports=[PolicyPort(port=port) for port in IDENTITY_PORTS])
 
 
 def _dns() -> Egress:

@@ -39,7 +39,7 @@ def object_name(recipe: str, suffix: str = "") -> str:
     if not plain[:1].isalpha():
         plain = f"r-{plain}".strip("-")
     room = LONGEST - len(suffix)
-    if len(plain) > room:  # two long names must not become one
+    if len(plain) > room or plain != recipe:  # two names must not become one
         plain = f"{plain[: room - 7].rstrip('-')}-{content_id(recipe)[:6]}"
     return plain + suffix
 

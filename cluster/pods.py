@@ -137,7 +137,8 @@ def head_pod(
         image: Which one it runs.
     """
     head = cluster.head
-    own = driver_secrets(recipe, cluster) if packed else []
+    # Of a service there is no driver, and replicas that need no device may run here.
+    own = driver_secrets(recipe, cluster) if packed else server_secrets(recipe)
     size = PodSize(head.cpus, 0, head.memory_gib)
     recipe_mount = [VolumeMount(name="recipe", mount_path=RECIPE_FOLDER, read_only=True)]
     container = Container(

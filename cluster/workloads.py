@@ -165,18 +165,13 @@ def _job(
 def _on_shared_cluster(
     loaded: LoadedRecipe, kind: Kind, common: dict[str, Any], packed: Bundle
 ) -> Workload:
-    """A job on a cluster that stays: pods without work go by themselves, its record after a while.
+    """A job on a cluster that stays: pods without work go by themselves.
 
-    KubeRay tries it no second time, and Kueue counts the cluster and not its jobs.
+    KubeRay tries it no second time and deletes nothing of it, not even its record, and Kueue counts
+    the cluster and not its jobs.
     """
     cluster = object_name(loaded.recipe.name, OBJECTS["cluster"][1])
-    after = {"ttl_seconds": KEEP_RECORD_DAYS * DAY_SECONDS}
-    rules = [{"policy": "DeleteSelf", "condition": {**ended, **after}} for ended in ENDED]
-    spec = RayJobSpec(
-        **common,
-        deletion_strategy=DeletionStrategy.model_validate({"deletion_rules": rules}),
-        cluster_selector={CLUSTER: cluster},
-    )
+    spec = RayJobSpec(**common, cluster_selector={CLUSTER: cluster})
     return Workload(
         RayJob(metadata=_metadata(loaded, kind, queued=False), spec=spec), packed, on=cluster
     )
@@ -248,13 +243,18 @@ def _service(loaded: LoadedRecipe, student_folder: str) -> Workload:
 
 def _images(recipe: Recipe) -> dict[Use, Role]:
     """The image of each use in a recipe's job."""
-    students = recipe.students.values() if isinstance(recipe, TrainingRecipe) else []
-    return {**IMAGES, "server": _serving_image(students)}
+    if not isinstance(recipe, TrainingRecipe):
+        return dict(IMAGES)
+    serving = _serving_image(recipe.students.values())
+    if serving == "server" or recipe.compare is None:
+        return {**IMAGES, "server": serving}
+    # The driver lays out what is compared, and light replicas go wherever there is room.
+    return {**IMAGES, "server": serving, "head": serving, "cpu": serving}
 
 
 def _serving_image(students: Iterable[Student]) -> Role:
-    """The image that serves students: causal ones run on vLLM, as teachers do."""
-    return "teacher" if any(one.family == "causal" for one in students) else "server"
+    """The image that serves students: those that write have vLLM's API, as teachers do."""
+    return "teacher" if any(one.family != "encoder" for one in students) else "server"
 
 
 def served_recipe(loaded: LoadedRecipe) -> TrainingRecipe:

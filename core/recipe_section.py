@@ -56,8 +56,10 @@ class Section(BaseModel):
 class Device(Section):
     """The hardware of one engine, one training worker or one serving replica."""
 
-    kind: str = "cpu-core"
-    """Its name in the price book, such as `cpu-core` or `h100`."""
+    kind: str = Field(
+        default="cpu-core", pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$"
+    )
+    """Its name in the price book, such as `cpu-core` or `h100`; on Kubernetes it is a label."""
     cpus: float = Field(default=1, gt=0)
     """Cores per engine, worker or replica, as Ray counts them."""
     gpus: float = Field(default=0, ge=0)

@@ -38,9 +38,9 @@ class RequestLimits(Section):
     body_bytes: int = Field(default=4 * 2**20, ge=1024)
     """Bytes of a request's body."""
     inputs: int = Field(default=256, ge=1)
-    """Texts or questions in a request."""
+    """Texts or questions in a request; of a student that writes, answers to write."""
     characters: int = Field(default=8000, ge=1)
-    """Of one text, or of a question with one of its choices: more than any student reads."""
+    """Of one text, of a question with one of its choices, or of a conversation."""
     choices: int = Field(default=64, ge=2)
     """Choices of one question."""
 
@@ -110,8 +110,9 @@ class Serve(Section):
     """What an answer with 429 tells the caller to wait."""
     timeout_seconds: float = Field(default=60, gt=0)
     """After which a request is given up and answered with 504."""
-    drain_seconds: float = Field(default=30, ge=0)
-    """How long a replica that stops may take to finish what it works on."""
+    drain_seconds: float = Field(default=60, ge=0)
+    """How long a replica that stops may take to finish what it works on: `timeout_seconds` or more,
+    or requests that were taken in are cut off."""
     limits: RequestLimits = RequestLimits()
     """What a request may ask for."""
     api_keys: ApiKeys | None = None
@@ -134,6 +135,15 @@ class Serve(Section):
     def _onnx_runs_on_cores(self) -> Self:
         if self.backend in ("onnx", "onnx-int8") and self.device.gpus:
             raise ValueError(f"backend {self.backend} runs on a CPU, and device has GPUs")
+        return self
+
+    @model_validator(mode="after")
+    def _stopping_waits_for_requests(self) -> Self:
+        if self.drain_seconds < self.timeout_seconds:
+            raise ValueError(
+                f"drain_seconds is {self.drain_seconds:g}, below timeout_seconds, "
+                f"{self.timeout_seconds:g}: an update would cut requests off"
+            )
         return self
 
     @model_validator(mode="after")

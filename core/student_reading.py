@@ -114,6 +114,15 @@ def end_of_turn(tokenizer: Any) -> str:
     return rest[: min(ends)] if ends else str(tokenizer.eos_token)
 
 
+def text_of(content: Any) -> str:
+    """A message's text; OpenAI's API also takes it in parts."""
+    if isinstance(content, str):
+        return content
+    return "".join(
+        part if isinstance(part, str) else part.get("text", "") for part in content or []
+    )
+
+
 def prefixed(messages: list[Message], prefix: str) -> list[Message]:
     """The same conversation, with the last message beginning with a prefix."""
     last = messages[-1]

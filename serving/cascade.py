@@ -62,7 +62,9 @@ class LoadedCascade:
         if unsure:
             asked = await self._teacher.answer([questions[number] for number in unsure])
             for number, answer in zip(unsure, asked, strict=True):
-                answers[number] = replace(answer, answered_by=self._cascade.teacher_name)
+                # A teacher may refuse what a student cuts, such as a long text.
+                if not answer.error:
+                    answers[number] = replace(answer, answered_by=self._cascade.teacher_name)
         return answers
 
     def statistics(self) -> dict[str, float]:

@@ -43,8 +43,13 @@ class Compared(Protocol):
         """How many there are."""
         ...
 
-    def request(self, row: Row) -> Request:
-        """How it is asked about a row."""
+    def request(self, row: Row, load: int) -> Request:
+        """How it is asked about a row.
+
+        Args:
+            row: Of the task.
+            load: Number of the load; what an engine keeps of one is nothing to another.
+        """
         ...
 
     def deploy(self, settings: Serve, name: str, logs: Path) -> Endpoint:
@@ -78,7 +83,7 @@ class Chooser:
     key: str
     """Its name at the endpoint."""
 
-    def request(self, row: Row) -> Request:
+    def request(self, row: Row, load: int) -> Request:  # noqa: ARG002, it keeps nothing
         """A text, or a question with its choices where the model needs them."""
         if self.served.description.choices is not None:
             return Request("/v1/classify", {"model": self.key, "input": row["question"]})
@@ -128,10 +133,13 @@ class Writer:
     judge: Callable[[Row, list[str]], bool]
     """Whether what it wrote is right: all of its texts to one row."""
 
-    def request(self, row: Row) -> Request:
+    def request(self, row: Row, load: int) -> Request:
         """How it is asked about a row."""
         asked = self.ask(row)
-        return Request(asked.route, {"model": self.key, **asked.body})
+        body = {"model": self.key, **asked.body}
+        if isinstance(self.served, WritingStudent):
+            body["cache_salt"] = f"load {load}"
+        return Request(asked.route, body)
 
     def deploy(self, settings: Serve, name: str, logs: Path) -> Endpoint:
         """Serve it in an application of its own."""

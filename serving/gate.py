@@ -98,14 +98,18 @@ class Gate:
         answer = _Answer(send)
         try:
             self._admit(scope, record)
-            body = await self._body(scope, receive)
+            # A caller who sends a body slowly holds a place among the requests, too.
             async with asyncio.timeout(self._settings.timeout_seconds):
+                body = await self._body(scope, receive)
                 await self._app(scope, _replay(body, receive), answer)
         except Refusal as refusal:
             await answer.refuse(refusal)
         except TimeoutError:
             seconds = self._settings.timeout_seconds
             await answer.refuse(Refusal(504, f"There was no answer within {seconds:g} s."))
+        except Exception:
+            answer.failed()  # what stands around this gate answers with 500
+            raise
         finally:
             self._tell(scope, record, answer.status, time.perf_counter() - began)
 
@@ -202,6 +206,11 @@ class _Answer:
         if message["type"] == "http.response.start":
             self.status = message["status"]
         await self._send(message)
+
+    def failed(self) -> None:
+        """Note an answer with 500, where nothing was sent yet."""
+        if self.status == 499:
+            self.status = 500
 
     async def refuse(self, refusal: Refusal) -> None:
         """Answer with a problem, where nothing was sent yet."""

@@ -21,6 +21,7 @@ from ray.serve.llm.openai_api_models import ChatCompletionRequest, CompletionReq
 from vllm.exceptions import VLLMClientError
 
 from core.recipe_serving import Serve
+from core.student_reading import text_of
 from serving.front import explain, refuse
 from serving.gate import Gate, Refusal, record_of
 from serving.replica import too_many
@@ -65,30 +66,37 @@ class StudentIngress(OpenAiIngress):  # type: ignore[misc]  # Ray has no types
         self,
         llm_deployments: dict[str, Any],
         told: dict[str, dict[str, Any]],
-        retry_after_seconds: float,
+        settings: Serve,
     ) -> None:
         """Know the students.
 
         Args:
             llm_deployments: Their handles, by name.
             told: What is told of each, by name; of an adapter by `STUDENT:ADAPTER`.
-            retry_after_seconds: What a caller is told to wait where too many wait already.
+            settings: The recipe's `serve` section.
         """
         super().__init__(llm_deployments, dict.fromkeys(llm_deployments))
         self._told = told
-        self._retry_after_seconds = retry_after_seconds
+        self._settings = settings
 
     async def chat(self, body: ChatRequest, request: Request) -> Response:
         """Answer a conversation, as a student answers behind the prompt that it was trained on."""
         if not body.messages:  # vLLM's own form of a request allows it
             raise HTTPException(400, "messages is missing, or empty.")
-        self._note(request, body.model)
+        for message in body.messages:  # pydantic gives parts that can be read once
+            if not isinstance(message.get("content"), str | None):
+                message["content"] = list(message["content"])
+        said = "\n".join(text_of(message.get("content")) for message in body.messages)
+        self._admit(request, body.model, [said], body.n or 1)
         answer: Response = await super().chat(body, request)
         return answer
 
     async def completions(self, body: TextRequest, request: Request) -> Response:
         """Write on from a text as it stands."""
-        self._note(request, body.model)
+        several = isinstance(body.prompt, list) and not isinstance((body.prompt or [0])[0], int)
+        prompts = body.prompt if several else [body.prompt]
+        texts = [prompt for prompt in prompts if isinstance(prompt, str)]  # and no tokens
+        self._admit(request, body.model, texts, len(prompts) * (body.n or 1))
         answer: Response = await super().completions(body, request)
         return answer
 
@@ -125,14 +133,25 @@ class StudentIngress(OpenAiIngress):  # type: ignore[misc]  # Ray has no types
             async for part in super()._get_response(**asked):
                 yield part
         except BackPressureError:
-            raise too_many(self._retry_after_seconds) from None
+            raise too_many(self._settings.retry_after_seconds) from None
 
-    def _note(self, request: Request, model: str | None) -> None:
-        record = record_of(request.scope)
+    def _admit(self, request: Request, model: str | None, texts: list[str], answers: int) -> None:
+        """Note what is asked, and refuse more than a request may ask for.
+
+        Raises:
+            HTTPException: There are too many answers to write, or a text is too long.
+        """
+        record, limits = record_of(request.scope), self._settings.limits
         # Only names that there are: callers must not be able to make metrics without end.
         record.model = model if model in self._told else ""
-        record.inputs = 1
-        record.answered_by[""] += 1
+        record.inputs = answers
+        if answers > limits.inputs:
+            raise HTTPException(422, f"A request may ask for {limits.inputs} answers at most.")
+        if any(len(text) > limits.characters for text in texts):
+            raise HTTPException(422, f"A text may have {limits.characters} characters at most.")
+        if self._settings.log_texts:
+            record.more["texts"] = texts
+        record.answered_by[""] += answers
 
 
 def bind_ingress(
@@ -158,7 +177,7 @@ def bind_ingress(
     return serve.deployment(ingress, **options).bind(
         llm_deployments=dict(served),
         told=told,
-        retry_after_seconds=settings.retry_after_seconds,
+        settings=settings,
     )
 
 

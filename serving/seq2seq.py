@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
 import uuid
 from collections.abc import AsyncGenerator, Sequence
@@ -15,7 +16,7 @@ from ray import serve
 
 from core.models import model_folder
 from core.recipe_serving import Serve
-from core.student_reading import Message
+from core.student_reading import Message, text_of
 from serving.writers import WritingStudent
 
 
@@ -74,7 +75,8 @@ class Seq2SeqServer:
     async def chat(self, request: Any, _: Any = None) -> AsyncGenerator[Any, None]:
         """Answer a conversation; a stream is a list of lines for each part."""
         messages = [
-            {"role": one["role"], "content": _text(one["content"])} for one in request.messages
+            {"role": one["role"], "content": text_of(one.get("content"))}
+            for one in request.messages
         ]
         ids = self._reading.prompt_ids(messages, self._tokenizer)
         most = request.max_completion_tokens or request.max_tokens
@@ -101,6 +103,13 @@ class Seq2SeqServer:
             yield _refused("n must be 1 with this model")
             return
         given = request.model_fields_set
+        # Refused here: in the model it would fail the requests that are written beside it.
+        if request.temperature is not None and request.temperature < 0:
+            yield _refused("temperature must not be below 0")
+            return
+        if request.top_p is not None and not 0 < request.top_p <= 1:
+            yield _refused("top_p must be above 0, and 1 at most")
+            return
         longest = self._reading.max_answer_length
         stop = request.stop if isinstance(request.stop, list) else [request.stop or ""]
         wanted = Wanted(
@@ -185,19 +194,28 @@ class Seq2SeqServer:
                     loop.call_soon_threadsafe(parts.put_nowait, text)
 
         streamer = Streamer(tokenizer, skip_prompt=False, skip_special_tokens=True)
-        writing = loop.run_in_executor(self._thread, self._generate_to, wanted, streamer)
+        left = threading.Event()
+        writing = loop.run_in_executor(self._thread, self._generate_to, wanted, streamer, left)
         writing.add_done_callback(lambda _: parts.put_nowait(None))  # also where it failed
         whole = said = ""
-        while (part := await parts.get()) is not None:
-            whole += part
-            kept = _before(whole, wanted.stop)
-            if len(kept) > len(said):
-                yield kept[len(said) :]
-            said = kept
-        yield await writing
+        try:
+            while (part := await parts.get()) is not None:
+                whole += part
+                kept = _before(whole, wanted.stop)
+                if len(kept) > len(said):
+                    yield kept[len(said) :]
+                said = kept
+            yield await writing
+        finally:  # the caller may have gone: nobody waits for the rest
+            left.set()
+            writing.cancel()
 
-    def _generate_to(self, wanted: Wanted, streamer: Any) -> Written:
+    def _generate_to(self, wanted: Wanted, streamer: Any, left: threading.Event) -> Written:
         import torch
+        from transformers import StoppingCriteriaList
+
+        def ends(ids: Any, _: Any, **__: Any) -> Any:
+            return torch.full((len(ids),), left.is_set(), device=ids.device)
 
         tokens, mask = self._padded([wanted])
         with torch.inference_mode():
@@ -205,6 +223,7 @@ class Seq2SeqServer:
                 input_ids=tokens,
                 attention_mask=mask,
                 streamer=streamer,
+                stopping_criteria=StoppingCriteriaList([ends]),
                 **self._drawing(wanted, wanted.max_tokens),
             )
         return self._read(wanted, written[0].tolist())
@@ -315,13 +334,6 @@ class _Form:
 def _before(text: str, stops: Sequence[str]) -> str:
     """A text up to the first of some texts in it."""
     return min((text.partition(stop)[0] for stop in stops), key=len, default=text)
-
-
-def _text(content: Any) -> str:
-    """A message's text; OpenAI's API also takes it in parts."""
-    if isinstance(content, str):
-        return content
-    return "".join(part.get("text", "") for part in content or [])
 
 
 def _refused(message: str) -> Any:

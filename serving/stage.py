@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -151,6 +152,7 @@ class Measuring:
     generator: LoadGenerator
     teacher: Engine
     meter: CompareMeter
+    loads: Iterator[int] = field(default_factory=itertools.count)
 
     def closed_loop(self) -> dict[str, LoadResult]:
         """Both models on all rows, in turns, a fixed number in flight: what each can do."""
@@ -158,8 +160,7 @@ class Measuring:
         done = 0
         for part in split(self.sides.rows, TURNS):
             for role in ROLES:
-                self._warm_up(role)
-                result = self._send(role, part, concurrency=self.settings.concurrency)
+                result = self._measure(role, part, concurrency=self.settings.concurrency)
                 turns[role].append(result)
                 done += len(part)
                 self._show(done)
@@ -175,8 +176,7 @@ class Measuring:
             for role in ROLES:
                 rate = rates[role][number]
                 wanted = max(LEAST_ARRIVALS, round(rate * self.settings.seconds_per_rate))
-                self._warm_up(role)
-                result = self._send(role, self._repeated(wanted), rate=rate)
+                result = self._measure(role, self._repeated(wanted), rate=rate)
                 found[role].append(result)
                 done += wanted
                 self._show(done)
@@ -194,17 +194,22 @@ class Measuring:
         rows = self.sides.rows
         return [rows[number % len(rows)] for number in range(wanted)]
 
-    def _warm_up(self, role: str) -> None:
-        """Ask about other rows, so that what all prompts begin with is cached, and nothing else."""
-        # Users' prompts are new to an engine; these rows were scored on it before.
+    def _measure(self, role: str, rows: Sequence[Row], **load: Any) -> LoadResult:
+        """Ask about other rows first, so that what all prompts begin with is cached, and no more.
+
+        Users' prompts are new to an engine, and these rows were asked on it before: the teacher's
+        forgets them, and a student's is told that this is a load of its own.
+        """
         self.teacher.forget_prompts()
-        rows = self.sides.others[: self.settings.concurrency]
-        self._send(role, rows, concurrency=self.settings.concurrency)
+        number, warm = next(self.loads), self.sides.others[: self.settings.concurrency]
+        self._send(role, warm, number, concurrency=self.settings.concurrency)
+        return self._send(role, rows, number, **load)
 
     def _send(
         self,
         role: str,
         rows: Sequence[Row],
+        number: int,
         *,
         rate: float | None = None,
         concurrency: int | None = None,
@@ -212,7 +217,7 @@ class Measuring:
         compared, endpoint = self.sides.compared[role], self.endpoints[role]
         load = Load(
             endpoint.url,
-            [compared.request(row) for row in rows],
+            [compared.request(row, number) for row in rows],
             rate=rate,
             concurrency=concurrency,
             objective_ms=self.settings.objective_ms,

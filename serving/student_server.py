@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from ray.llm._internal.serve.core.configs.llm_config import DiskMultiplexConfig
 from ray.llm._internal.serve.engines.vllm.vllm_engine import VLLMEngine
 from ray.serve.llm.deployment import LLMServer
 
-from core.models import adapter_folder
+from core.models import adapter_folder, model_folder
 from core.student_reading import StudentReading, prefixed
+
+JOINED = (
+    "{% for message in messages %}{{ message.content }}"
+    "{% if not loop.last %}\\n{% endif %}{% endfor %}"
+)
+"""Chat template of a student that has none: what `StudentReading.read` makes of a conversation."""
 
 
 class StudentEngine(VLLMEngine):  # type: ignore[misc]  # Ray has no types
@@ -47,6 +55,12 @@ class StudentServer(LLMServer):  # type: ignore[misc]  # Ray has no types
             adapters: Folders of LoRA adapters by name.
         """
         self._reading = StudentReading(**reading)
+        # Fetched here, and not where the application is laid out: that may be another machine.
+        folder = await asyncio.to_thread(model_folder, llm_config.model_loading_config.model_source)
+        llm_config.model_loading_config.model_source = str(folder)
+        if not _has_template(folder):
+            llm_config.engine_kwargs.setdefault("chat_template", JOINED)
+        llm_config._engine_config = None  # which Ray has made of the source as it was
         await super().__init__(llm_config, model_downloader=partial(Adapters, adapters))
 
     async def chat(self, request: Any, raw_request_info: Any = None) -> Any:
@@ -73,6 +87,13 @@ def _prefixed(messages: list[Any], prefix: str) -> list[Any]:
     return [*messages[:-1], {**last, "content": parts}]
 
 
+def _has_template(folder: Path) -> bool:
+    if (folder / "chat_template.jinja").exists():
+        return True
+    config = folder / "tokenizer_config.json"
+    return config.exists() and '"chat_template"' in config.read_text(encoding="utf-8")
+
+
 class Adapters:
     """LoRA adapters in folders or object stores, in the form of Ray's loader of its own.
 
@@ -91,9 +112,10 @@ class Adapters:
             llm_config: Of the student.
         """
         name = lora_model_id.partition(":")[2]
+        folder = await asyncio.to_thread(adapter_folder, self._folders[name])
         return DiskMultiplexConfig(
             model_id=lora_model_id,
             max_total_tokens=None,
-            local_path=str(adapter_folder(self._folders[name])),
+            local_path=str(folder),
             lora_assigned_int_id=self._numbers[name],
         )

@@ -16,7 +16,7 @@ from typing import Any
 from ray import serve
 
 from core.errors import UseError
-from core.models import model_folder
+from core.placement import label_selector
 from core.recipe_section import Device
 from core.recipe_serving import Serve
 from core.run import Folder
@@ -29,12 +29,6 @@ INGRESS = "openai"
 CPU_ENGINE: dict[str, Any] = {"dtype": "float32", "enforce_eager": True, "block_size": 32}
 """Engine arguments where a CPU runs the engine: it has no graphs, and its default blocks are longer
 than most prompts."""
-
-JOINED = (
-    "{% for message in messages %}{{ message.content }}"
-    "{% if not loop.last %}\\n{% endif %}{% endfor %}"
-)
-"""Chat template of a student that has none: what `StudentReading.read` makes of a conversation."""
 
 
 @dataclass(frozen=True)
@@ -143,15 +137,12 @@ def _causal(name: str, student: WritingStudent, settings: Serve) -> serve.Applic
     from serving.student_server import StudentServer
 
     device = settings.device
-    folder = model_folder(student.folder)
     arguments = {**(CPU_ENGINE if not device.gpus else {}), **settings.engine, **student.engine}
-    if not _has_template(folder):
-        arguments.setdefault("chat_template", JOINED)
     if student.adapters:
         arguments |= {"enable_lora": True}
-    options = held_options(settings)
+    options, selector = held_options(settings), label_selector("server", device.kind)
     config = LLMConfig(
-        model_loading_config={"model_id": name, "model_source": str(folder)},
+        model_loading_config={"model_id": name, "model_source": student.folder},
         engine_kwargs=arguments,
         # Without it ray.serve.llm asks for a GPU.
         placement_group_config={"bundles": [_bundle(device)]},
@@ -166,7 +157,8 @@ def _causal(name: str, student: WritingStudent, settings: Serve) -> serve.Applic
         deployment_cls=StudentServer,
         bind_kwargs={"reading": asdict(student.reading), "adapters": student.adapters},
         override_serve_options={
-            key: options[key] for key in ("backpressure_config", "max_surge_percent")
+            **{key: options[key] for key in ("backpressure_config", "max_surge_percent")},
+            **({"placement_group_bundle_label_selector": [selector]} if selector else {}),
         },
     )
 
@@ -209,10 +201,3 @@ def core_environment(cpus: float) -> dict[str, str]:
             part for part in (str(openmp), os.environ.get("LD_PRELOAD", "")) if part
         )
     return environment
-
-
-def _has_template(folder: Path) -> bool:
-    if (folder / "chat_template.jinja").exists():
-        return True
-    config = folder / "tokenizer_config.json"
-    return config.exists() and '"chat_template"' in config.read_text(encoding="utf-8")

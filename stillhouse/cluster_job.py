@@ -67,6 +67,7 @@ class ClusterJob:
         self._check_secret()
         if work.on is not None:
             self._check_shared(work, work.on)
+        self._check_other()
         before = self.client.find(kind, name, space)
         if before is not None and kind == "RayJob":
             state = before.get("status", {}).get("jobDeploymentStatus", "New")
@@ -150,6 +151,24 @@ class ClusterJob:
                 f"RayCluster {cluster}",
                 "it has mounted the recipe as it was when the cluster was made.",
                 "Delete it and submit it again, both with --kind cluster; the run stays.",
+            )
+
+    def _check_other(self) -> None:
+        """Refuse a job beside a sweep, and the other way round: both write into one run."""
+        other: dict[Kind, Kind] = {"job": "sweep", "sweep": "job"}
+        if self.kind not in other:
+            return
+        kind, suffix = OBJECTS[other[self.kind]]
+        name = object_name(self.loaded.recipe.name, suffix)
+        found = self.client.find(kind, name, self._cluster.namespace)
+        if found is None:
+            return
+        state = found.get("status", {}).get("jobDeploymentStatus", "New")
+        if state not in ENDED:
+            raise UseError(
+                f"RayJob {name}",
+                f"it is in state {state}, and works on the same run.",
+                f"Wait until it has ended, or end it by `delete --kind {other[self.kind]}`.",
             )
 
     def _check_secret(self) -> None:

@@ -81,6 +81,12 @@ def serve_run(run: Run, wanted: Wanted) -> None:
             "Set RAY_ADDRESS to a cluster that stays, or leave --detach out.",
         )
     name, trained = trained_student(run, wanted.student)
+    if not wanted.stay and (wanted.cascade or (wanted.page and teacher_answers(loaded, name))):
+        raise UseError(
+            "--detach",
+            "the teacher's engine ends with this command, and --cascade and --page ask it.",
+            "Leave --detach out, or the other.",
+        )
     settings = settings_of(loaded, wanted.port)
     logs = logs_of(run)
     with ExitStack() as session:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from serving.cascade_curve import Cascade, Row, cascade
+from stillhouse.gather_serving import servings
 from stillhouse.report import data as report
 from stillhouse.run_reader import RunReader
 
@@ -51,9 +52,12 @@ def told_cascade(reader: RunReader, student: str, costs: report.Economics) -> re
     if found is None:
         return None
     made, teacher = found
+    compared = next((one.name for one in servings(reader, student) if one.role == "teacher"), None)
 
     def money(deferred: float) -> float | None:
         """A thousand requests: the student answers all, and the teacher what it defers."""
+        if compared is None or not teacher.startswith(compared):  # another's requests cost other
+            return None
         if costs.student_per_thousand is None or costs.teacher_per_thousand is None:
             return None
         return costs.student_per_thousand + deferred * costs.teacher_per_thousand

@@ -80,11 +80,14 @@ class Sure:
     def __init__(self, name):
         self.name = name
         self.asked = []
+        self.refuses = False
 
     def load(self, settings):
         return self
 
     async def answer(self, questions):
+        if self.refuses:
+            return [Answer((), [], error="too long") for _ in questions]
         self.asked += [question.text for question in questions]
         return [
             Answer((), [], error="bad")
@@ -114,3 +117,11 @@ def test_the_teacher_is_asked_only_where_the_student_is_not_sure():
     teacher.asked.clear()
     asyncio.run(loaded.answer([Question("0.9")]))
     assert teacher.asked == []
+
+
+def test_where_the_teacher_refuses_the_student_has_answered():
+    student, teacher = Sure("student"), Sure("teacher")
+    teacher.refuses = True
+    loaded = CascadeStudent(student, teacher, 0.7, "small", "large").load(Serve())
+    (answer,) = asyncio.run(loaded.answer([Question("0.6")]))
+    assert (answer.answered_by, answer.error) == ("small", "")

@@ -96,6 +96,20 @@ def test_a_job_that_runs_is_not_submitted_again_and_one_that_ended_is(api, recip
     assert api.store.get(*JOB)["metadata"]["uid"] != first
 
 
+def test_a_job_does_not_begin_beside_a_sweep_of_its_run(api, recipe, call):
+    call("submit", recipe, "--profile", "kubernetes")
+    sweep = api.store.get(*JOB)
+    api.store.delete(*JOB)
+    sweep["metadata"]["name"] = "ask-sweep"
+    sweep["status"] = {"jobDeploymentStatus": "Running"}
+    api.store.put(*JOB[:2], sweep)
+    said = call("submit", recipe, "--profile", "kubernetes", status=2)
+    assert "works on the same run" in said
+    sweep["status"] = {"jobDeploymentStatus": "Complete"}
+    api.store.put(*JOB[:2], sweep)
+    call("submit", recipe, "--profile", "kubernetes")
+
+
 def test_a_job_runs_on_a_shared_cluster_that_has_its_recipe(api, recipe, call, tmp_path):
     said = call("submit", recipe, "--profile", "kubernetes", "--shared", status=2)
     assert "RayCluster ask-shared\n  it is not there" in said

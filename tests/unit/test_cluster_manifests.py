@@ -7,6 +7,7 @@ import subprocess
 from base64 import b64decode
 from copy import deepcopy
 from importlib import import_module
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pydantic
@@ -272,9 +273,37 @@ def test_names_are_those_of_dns(name):
         assert not found.endswith("-")
 
 
-def test_long_names_that_begin_alike_differ():
+def test_names_of_two_recipes_differ():
     one, other = (object_name(f"{'long-' * 12}{end}") for end in "ab")
     assert one != other
+    assert len({object_name(name) for name in ("a.b", "a_b", "a-b")}) == 3
+
+
+@pytest.mark.parametrize("opened", [False, True])
+def test_what_hands_out_credentials_is_closed_unless_it_is_asked_for(tmp_path, opened):
+    recipe = gpu_recipe(tmp_path, network={"metadata_server": opened})
+    policies = [m["spec"] for m in manifests(recipe, "job") if m["kind"] == "NetworkPolicy"]
+    ways = [
+        (ip_network(peer["ipBlock"]["cidr"]), peer["ipBlock"].get("except", []), port["port"])
+        for policy in policies
+        for rule in policy.get("egress", [])
+        for peer in rule.get("to", [])
+        if "ipBlock" in peer
+        for port in rule["ports"]
+    ]
+    server = ip_address("169.254.169.254")
+    reached = {
+        port
+        for network, closed, port in ways
+        if server in network and not any(server in ip_network(one) for one in closed)
+    }
+    assert ({80, 988} <= reached) if opened else not reached
+
+
+def test_a_kind_of_device_is_a_label(tmp_path):
+    device = {"kind": "RTX 4090", "gpus": 1.0}
+    with pytest.raises(ValidationError, match="kind"):
+        students(tmp_path, {"s": {"family": "encoder", "model": "m"}}, serve={"device": device})
 
 
 def test_secrets_are_referred_to_and_go_only_to_the_driver(tmp_path, monkeypatch):
@@ -407,7 +436,7 @@ def test_heads_and_those_who_follow_them_are_not_moved_to_tidy_up(tmp_path):
 
 @pytest.mark.parametrize(("drain", "seconds"), [(5, 25), (60, 60)])
 def test_replicas_of_a_student_have_time_to_answer(drain, seconds):
-    settings = [f"serve.drain_seconds={drain}"]
+    settings = [f"serve.drain_seconds={drain}", "serve.timeout_seconds=5"]
     recipe = load_recipe(ROOT / "recipes/demo.yaml", recipe_model, "kubernetes", settings)
     spec = workload(recipe, "service", student_folder=STUDENT).object.manifest()["spec"]
     pod = spec["rayClusterConfig"]["workerGroupSpecs"][0]["template"]["spec"]
@@ -504,8 +533,9 @@ def test_a_service_runs_the_student_that_serve_runs():
     assert other == service
 
 
-def test_a_student_that_vllm_serves_has_its_image(tmp_path):
-    writer = {"family": "causal", "model": "m/1b"}
+@pytest.mark.parametrize("family", ["causal", "seq2seq"])
+def test_a_student_that_writes_has_the_image_with_vllm(tmp_path, family):
+    writer = {"family": family, "model": "m/1b"}
     recipe = students(tmp_path, {"s": writer}, serve={"device": {"kind": "l4", "gpus": 1.0}})
     spec = workload(recipe, "service", student_folder=STUDENT).object.manifest()["spec"]
     cluster = spec["rayClusterConfig"]
@@ -530,9 +560,12 @@ def test_keys_of_callers_come_from_the_secret():
     settings = ["serve.api_keys={env: CALLERS}"]
     recipe = load_recipe(ROOT / "recipes/demo.yaml", recipe_model, "kubernetes", settings)
     spec = workload(recipe, "service", student_folder=STUDENT).object.manifest()["spec"]
-    (group,) = spec["rayClusterConfig"]["workerGroupSpecs"]
-    variables = {v["name"]: v for v in group["template"]["spec"]["containers"][0]["env"]}
-    assert variables["CALLERS"]["valueFrom"]["secretKeyRef"]["key"] == "CALLERS"
+    cluster = spec["rayClusterConfig"]
+    (group,) = cluster["workerGroupSpecs"]
+    # A front that needs no device may run on the head, too.
+    for pod in (group["template"], cluster["headGroupSpec"]["template"]):
+        variables = {v["name"]: v for v in pod["spec"]["containers"][0]["env"]}
+        assert variables["CALLERS"]["valueFrom"]["secretKeyRef"]["key"] == "CALLERS"
     settings = ["serve.api_keys={file: keys.yaml}"]
     recipe = load_recipe(ROOT / "recipes/demo.yaml", recipe_model, "kubernetes", settings)
     with pytest.raises(UseError, match="is not there in a pod"):

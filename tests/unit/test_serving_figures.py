@@ -218,7 +218,7 @@ class Described:
 def test_a_model_with_choices_of_its_own_is_asked_for_a_class():
     student = Chooser("minilm", "m", Described(("no", "yes")), CORE, 1, "student")
     row = rows(2)[1]
-    assert student.request(row) == Request(
+    assert student.request(row, 0) == Request(
         "/v1/classify", {"model": "student", "input": "question 1"}
     )
     assert student.prediction(row, reply(1)) == row | {
@@ -231,8 +231,8 @@ def test_a_model_with_choices_of_its_own_is_asked_for_a_class():
 def test_a_model_without_is_given_the_rows_choices():
     student = Chooser("deberta", "m", Described(None), CORE, 1, "student")
     row = rows(1)[0] | {"choices": ["yes", "no", "yes"]}
-    assert student.request(row).route == "/v1/multiple-choice"
-    assert student.request(row).body["input"] == {
+    assert student.request(row, 0).route == "/v1/multiple-choice"
+    assert student.request(row, 0).body["input"] == {
         "question": "question 0",
         "choices": ["yes", "no", "yes"],
     }

@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -266,6 +267,27 @@ def test_a_slow_answer_is_given_up(students):
         assert answer.json() == {"detail": "There was no answer within 0.001 s."}
     finally:
         slow.close()
+
+
+def test_a_body_that_does_not_come_is_not_waited_for(students):
+    hasty = PLAIN.model_copy(update={"timeout_seconds": 1.0})
+    slow = deploy({"first": students["first"]}, hasty, name="hasty")
+    url = httpx.URL(slow.url)
+    try:
+        with socket.create_connection((url.host, url.port), timeout=20) as caller:
+            head = f"POST {url.path}/v1/classify HTTP/1.1\r\nHost: me\r\nContent-Length: 99\r\n\r\n"
+            caller.sendall(head.encode() + b'{"model"')
+            assert caller.recv(100).startswith(b"HTTP/1.1 504")
+    finally:
+        slow.close()
+
+
+def test_an_endpoint_that_was_replaced_leaves_its_successor(students):
+    before = deploy({"first": students["first"]}, PLAIN, name="followed")
+    after = deploy({"first": students["first"]}, PLAIN, name="followed")
+    before.close()
+    assert classify(after).status_code == 200
+    after.close()
 
 
 def test_a_killed_replica_costs_errors_and_no_silence(students):

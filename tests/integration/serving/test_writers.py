@@ -1,5 +1,6 @@
 """Students that write behind the OpenAI API: vLLM and transformers in one application."""
 
+import asyncio
 import json
 import shutil
 import subprocess
@@ -17,6 +18,7 @@ from core.recipe_serving import RequestLimits, Serve
 from core.student_reading import StudentReading
 from pipelines.student_texts import WritingPredictor
 from serving.application import build
+from serving.seq2seq import Seq2SeqServer, Wanted
 from serving.writers import deploy_writers, writing_student
 from tests.tiny_models import make_writer, reading
 
@@ -226,6 +228,10 @@ def test_an_adapter_changes_what_is_written(endpoint):
         ({"model": "gpt", "messages": MESSAGES}, 404),
         ({"model": "writer:nobody", "messages": MESSAGES}, 404),
         ({"model": "t5", "messages": MESSAGES, "n": 2}, 400),
+        ({"model": "t5", "messages": MESSAGES, "temperature": 0.5, "top_p": -1}, 400),
+        ({"model": "t5", "messages": MESSAGES, "temperature": -1}, 400),
+        ({"model": "writer", "messages": MESSAGES, "n": 257}, 422),
+        ({"model": "writer", "messages": [{"role": "user", "content": "a" * 8001}]}, 422),
         ({"model": "writer", "messages": "hello"}, 400),
         ({"model": "writer", "messages": None}, 400),
         ({"model": "t5", "messages": 3}, 400),
@@ -237,6 +243,45 @@ def test_an_adapter_changes_what_is_written(endpoint):
 def test_bad_requests_are_refused(endpoint, body, status):
     answer = post(endpoint, "chat/completions", **body)
     assert answer.status_code in (status, 422), answer.text
+
+
+def test_a_request_may_ask_for_so_many_answers(endpoint):
+    answer = post(endpoint, "completions", model="t5", prompt=["a"] * 300)
+    assert answer.status_code == 422
+    assert answer.json() == {"detail": "A request may ask for 256 answers at most."}
+    answer = post(endpoint, "completions", model="writer", prompt=["a", "a" * 8001], max_tokens=1)
+    assert answer.status_code == 422
+    answer = post(endpoint, "completions", model="writer", prompt=["a", "b"], max_tokens=1)
+    assert len(answer.json()["choices"]) == 2
+
+
+@pytest.mark.parametrize("model", ["writer", "t5"])
+def test_a_message_comes_in_parts_or_without_any(endpoint, model):
+    part = [{"type": "text", "text": MESSAGES[0]["content"]}]
+    whole = said(post(endpoint, "chat/completions", model=model, messages=MESSAGES))
+    parts = [{"role": "user", "content": part}]
+    assert said(post(endpoint, "chat/completions", model=model, messages=parts)) == whole
+    empty = [{"role": "user", "content": None}]
+    assert post(endpoint, "chat/completions", model=model, messages=empty).status_code < 500
+
+
+def test_what_a_caller_no_longer_waits_for_is_not_written(folders):
+    settings = Serve(device=Device(cpus=1))
+    server = Seq2SeqServer("t5", writing_student(str(folders / "seq2seq")), settings)
+    drawing = server._drawing
+    server._drawing = lambda wanted, most: drawing(wanted, most) | {"min_new_tokens": most}
+    wanted = Wanted((5, 6, 7), 100_000, 0.0, 1.0, None, ())
+
+    async def leave():
+        stream = server._stream(wanted)
+        await anext(stream)
+        await stream.aclose()
+        # The one thread that writes is free again.
+        await asyncio.wait_for(
+            asyncio.get_running_loop().run_in_executor(server._thread, int), timeout=20
+        )
+
+    asyncio.run(leave())
 
 
 def test_a_text_that_is_none_is_refused(endpoint):
