@@ -118,9 +118,8 @@ def text_of(content: Any) -> str:
     """A message's text; OpenAI's API also takes it in parts."""
     if isinstance(content, str):
         return content
-    return "".join(
-        part if isinstance(part, str) else part.get("text", "") for part in content or []
-    )
+    parts = (part.get("text") if isinstance(part, dict) else part for part in content or [])
+    return "".join(part for part in parts if isinstance(part, str))
 
 
 def prefixed(messages: list[Message], prefix: str) -> list[Message]:

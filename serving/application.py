@@ -54,8 +54,6 @@ class Endpoint:
     url: str
     """With the route prefix; `/v1/classify` comes after it."""
     models: Mapping[str, ServedModel] = field(default_factory=dict)
-    deployed: float = 0.0
-    """When it was, in seconds since 1970."""
 
     def processes(self) -> list[int]:
         """Processes of this application alone: its replicas, and engines that they ask."""
@@ -72,12 +70,8 @@ class Endpoint:
         return proxy_processes()
 
     def close(self) -> None:
-        """Take the application down; Serve itself stays for the others, until Ray stops.
-
-        One that has replaced it since, by another command on the same cluster, stays.
-        """
-        if _deployed(self.name) == self.deployed:
-            serve.delete(self.name)
+        """Take the application down; Serve itself stays for the others, until Ray stops."""
+        serve.delete(self.name)
 
 
 def build(args: dict[str, Any]) -> serve.Application:
@@ -249,7 +243,7 @@ def run(
             f"a replica did not start: {cause}",
             f"Serve's logs are in {logs or 'the Ray session folder'}.",
         ) from error
-    return Endpoint(name, f"{base}{prefix}".rstrip("/"), deployed=_deployed(name) or 0.0)
+    return Endpoint(name, f"{base}{prefix}".rstrip("/"))
 
 
 def _deployment(name: str, model: ServedModel, settings: Serve) -> serve.Application:
@@ -317,12 +311,6 @@ def always(settings: Serve) -> dict[str, Any]:
         # An update starts new replicas before it stops old ones.
         "max_surge_percent": 100,
     }
-
-
-def _deployed(application: str) -> float | None:
-    """When the application of a name was deployed; None where there is none."""
-    running = serve.status().applications.get(application)
-    return None if running is None else running.last_deployed_time_s
 
 
 def _last_words(application: str) -> str:

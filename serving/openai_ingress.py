@@ -83,9 +83,11 @@ class StudentIngress(OpenAiIngress):  # type: ignore[misc]  # Ray has no types
         """Answer a conversation, as a student answers behind the prompt that it was trained on."""
         if not body.messages:  # vLLM's own form of a request allows it
             raise HTTPException(400, "messages is missing, or empty.")
-        for message in body.messages:  # pydantic gives parts that can be read once
+        for message in body.messages:
+            if not isinstance(message, dict):  # vLLM knows forms of a model's own, too
+                raise HTTPException(400, "messages are objects with role and content.")
             if not isinstance(message.get("content"), str | None):
-                message["content"] = list(message["content"])
+                message["content"] = list(message["content"])  # pydantic's can be read once
         said = "\n".join(text_of(message.get("content")) for message in body.messages)
         self._admit(request, body.model, [said], body.n or 1)
         answer: Response = await super().chat(body, request)

@@ -52,6 +52,7 @@ def stamps(run: Run) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in found}
 
 
+@pytest.mark.slow
 def test_an_ablation_that_was_killed_goes_on_in_parts_and_a_cell_that_fails_stops_no_other(recipe):
     run = Run(Folder(str(recipe.parent / "runs" / "swept")))
     running = start("ablate", recipe)

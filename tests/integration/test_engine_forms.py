@@ -135,6 +135,7 @@ def test_an_adapter_is_part_of_what_answered(merged, tiny_teacher, tmp_path):
         adapter_folder(str(tmp_path))
 
 
+@pytest.mark.slow
 def test_a_model_divided_between_workers_writes_the_same(tiny_teacher, engine_of):
     sampling = Sampling(max_tokens=24, temperature=0.0)
     texts = []

@@ -104,6 +104,7 @@ def test_a_student_and_its_base_are_judged_and_stand_in_the_report(run):
     assert "writer by lm-eval" in page
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(SHARED is None, reason="STILLHOUSE_SHARED names no folder with data")
 def test_real_files_of_mmlu_and_gsm8k_are_tasks(run):
     data = Path(SHARED) / "data"

@@ -90,6 +90,7 @@ def losses(folder, name, settings):
     return [line["loss"] for line in lines if "loss" in line]
 
 
+@pytest.mark.slow
 def test_losses_do_not_depend_on_how_the_work_is_divided(folder):
     found = {name: losses(folder, name, settings) for name, settings in FORMS.items()}
     plain = found["one worker"]

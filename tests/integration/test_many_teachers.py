@@ -78,6 +78,7 @@ def folder(tmp_path, tiny_teacher, tiny_encoder):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_students_learn_of_two_teachers_and_stand_beside_the_baselines(folder):
     done = command(folder, "ablate", "recipe.yaml", "--run", "run", OMP_NUM_THREADS="1")
     assert done.returncode == 0, done.stderr

@@ -468,6 +468,7 @@ def test_a_budget_stops_a_stage_and_a_higher_one_goes_on(context_of, engine):
     assert run_shards(context, [Lane(engine, plan, FailingWork())]).rows == 2000
 
 
+@pytest.mark.slow
 def test_an_engine_that_is_killed_comes_back_and_its_rows_with_it(context_of, engine):
     """SIGKILL to vLLM's own process: the actor notices, restarts, and Ray repeats its calls."""
     import psutil

@@ -31,7 +31,13 @@ def cluster():
     ray.shutdown()
 
 
-@pytest.fixture(scope="module", params=[None, {"rank": 8, "alpha": 16}], ids=["full", "LoRA"])
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(None, id="full", marks=pytest.mark.slow),
+        pytest.param({"rank": 8, "alpha": 16}, id="LoRA"),
+    ],
+)
 def writer(request, cluster, tiny_teacher, tmp_path_factory) -> Case:
     """A causal student, trained whole or by adapters that are merged."""
     train = Train.model_validate({**WRITES.model_dump(), "lora": request.param})

@@ -104,6 +104,7 @@ def work_of(run: Run, book: SweepBook) -> dict[Path, int]:
     return found
 
 
+@pytest.mark.slow
 def test_a_sweep_that_was_killed_goes_on_without_doing_finished_trials_again(recipe):
     run = Run(Folder(str(recipe.parent / "runs" / "swept")))
     first = start("sweep", recipe)
@@ -124,7 +125,8 @@ def test_a_sweep_that_was_killed_goes_on_without_doing_finished_trials_again(rec
     assert after == before, "a finished trial was done again"
     for old, new in zip(half.trials, book.trials, strict=True):
         assert (old.number, old.values) == (new.number, new.values)
-        if old.settled:
+        # One that was stopped while it committed is done, and known to be when the sweep goes on.
+        if old.settled and (old.state, new.state) != ("stopped", "finished"):
             assert (old.state, old.history) == (new.state, new.history)
     for trial in book.trials:
         assert trial.device_seconds > 0

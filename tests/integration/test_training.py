@@ -113,7 +113,7 @@ def test_a_finished_training_is_not_done_twice(finished):
     assert case.student.stat().st_mtime_ns == before
 
 
-@pytest.mark.parametrize("zero_stage", [2, 3])
+@pytest.mark.parametrize("zero_stage", [pytest.param(2, marks=pytest.mark.slow), 3])
 def test_two_workers_train_as_one(finished, base, tmp_path, zero_stage):
     one, facts = finished
     shared = one.train.model_copy(update={"workers": 2, "zero_stage": zero_stage})
@@ -170,15 +170,8 @@ def stop_on_the_way(case: Case) -> dict:
     return case.state
 
 
-@pytest.mark.parametrize(
-    "zero_stage",
-    [
-        None,
-        pytest.param(0, marks=pytest.mark.slow),
-        pytest.param(2, marks=pytest.mark.slow),
-        pytest.param(3, marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("zero_stage", [None, 0, 2, 3])
 def test_a_stopped_training_goes_on_from_what_can_be_read(
     cluster, tiny_encoder, tmp_path, zero_stage
 ):
@@ -217,7 +210,10 @@ def test_a_stopped_training_goes_on_from_what_can_be_read(
     [
         pytest.param(8, "after [1-9] of 11 steps: the loss became", id="seen in the next loss"),
         pytest.param(
-            100, "after 1 of 1 steps: the loss on held-out rows became", id="by the last step"
+            100,
+            "after 1 of 1 steps: the loss on held-out rows became",
+            id="by the last step",
+            marks=pytest.mark.slow,
         ),
     ],
 )

@@ -72,6 +72,7 @@ def folder(tmp_path, tiny_teacher, tiny_seq2seq):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_students_of_both_families_learn_labels_and_rationales_cell_by_cell(folder):
     """The cells of the ablation are done one at a time, and then the run has hardly any to do."""
 

@@ -282,14 +282,6 @@ def test_a_body_that_does_not_come_is_not_waited_for(students):
         slow.close()
 
 
-def test_an_endpoint_that_was_replaced_leaves_its_successor(students):
-    before = deploy({"first": students["first"]}, PLAIN, name="followed")
-    after = deploy({"first": students["first"]}, PLAIN, name="followed")
-    before.close()
-    assert classify(after).status_code == 200
-    after.close()
-
-
 def test_a_killed_replica_costs_errors_and_no_silence(students):
     two = PLAIN.model_copy(update={"replicas": 2})
     pair = deploy({"first": students["first"]}, two, name="pair")
