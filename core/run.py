@@ -2,6 +2,7 @@
 
     recipe.yaml                       the resolved recipe
     prices.yaml                       the price book
+    stopped-by-budget.json            the budget that has stopped it, where one has
     run.json                          what each stage was made from, for `status` and the report
     stages/<stage>/<work>/rows/       one Parquet file per committed shard
     stages/<stage>/<work>/rejected/   rows that the shard could not use

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import yaml
 
 from core.engine_entry import engine_entry
-from core.errors import UseError
+from core.errors import UseError, WorkError
 from core.identity import content_id
 from core.ledger import Ledger
 from core.models import cache_folder, make_cache, model_folder
@@ -160,6 +160,9 @@ def differences(before: Any, now: Any, key: str = "") -> list[str]:
     return [] if before == now else [f"{key}: {before!r} -> {now!r}"]
 
 
+STOPPED = "stopped-by-budget.json"
+"""File of a run: the budget that has stopped it, and what was said."""
+
 PRICES = "prices.yaml"
 """File of a run: the price book that it was last started with."""
 
@@ -207,6 +210,7 @@ class Workflow:
                 self.display.found(stage.name, manifest)
         if not pending:
             return
+        self._refuse_the_same_budget()
         logs = logs_of(plan.run)
         with ExitStack() as session:
             try:
@@ -268,7 +272,12 @@ class Workflow:
         )
         self._make_room(stage)
         began = time.monotonic()
-        result = load_function(stage.run)(context)
+        try:
+            result = load_function(stage.run)(context)
+        except WorkError as error:
+            if error.place.startswith("budget."):
+                self._note_the_budget(error)
+            raise
         self._account_idle_engines(stage, context, time.monotonic() - began)
         manifest = context.stage.commit(
             Manifest(
@@ -282,6 +291,30 @@ class Workflow:
             )
         )
         self.display.finished(stage.name, manifest)
+
+    def _note_the_budget(self, error: WorkError) -> None:
+        told = {"place": error.place, "cause": error.cause, "mend": error.mend}
+        self.plan.run.folder.write_json(STOPPED, {"limits": self._limits(), "error": told})
+
+    def _refuse_the_same_budget(self) -> None:
+        """Stop at once where the same budget has stopped the run before.
+
+        What was on its way would be so again, after engines were started for it: a cluster tries
+        what has failed several times.
+
+        Raises:
+            WorkError: It has.
+        """
+        folder = self.plan.run.folder
+        if folder.has(STOPPED):
+            found = folder.read_json(STOPPED)
+            if found["limits"] == self._limits():
+                raise WorkError(**found["error"])
+
+    def _limits(self) -> str:
+        """Which budget it is, at which prices."""
+        loaded = self.plan.loaded
+        return content_id(loaded.recipe.budget.model_dump(), recipe_prices(loaded).model_dump())
 
     def _make_room(self, stage: Stage) -> None:
         """Close engines that wait for a later stage where this one does not fit beside them.
