@@ -44,6 +44,9 @@ STUDENT = "minilm"
 ROWS = 32
 """Of a forward pass."""
 
+SHARES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
+"""Deferred to the teacher: the points of the curve that are told."""
+
 
 def main() -> None:
     """Print and keep the figures of a run."""
@@ -106,10 +109,11 @@ def deferring(reader: RunReader) -> dict[str, Any]:
         f"{made.judged.accuracy:.1%} right; within a point of the teacher from "
         f"{least.deferred:.1%} deferred on"
     )
-    for share in (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0):
-        point = min(made.curve, key=lambda one: abs(one.deferred - share))
+    told = [min(made.curve, key=lambda one: abs(one.deferred - share)) for share in SHARES]
+    for point in told:
         print(f"  deferred {point.deferred:.1%}: {point.accuracy:.1%} right")
-    return {"teacher": teacher, "least_deferred": least.deferred, **asdict(made)}
+    kept = {**asdict(made), "curve": [asdict(point) for point in told]}
+    return {"teacher_name": teacher, "least_deferred": least.deferred, **kept}
 
 
 def close_enough(made: Cascade) -> Point:

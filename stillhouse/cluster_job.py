@@ -70,7 +70,7 @@ class ClusterJob:
         self._check_other()
         before = self.client.find(kind, name, space)
         if before is not None and kind == "RayJob":
-            state = before.get("status", {}).get("jobDeploymentStatus", "New")
+            state = _job_state(before)
             if state not in ENDED:
                 raise UseError(
                     f"RayJob {name}",
@@ -163,7 +163,7 @@ class ClusterJob:
         found = self.client.find(kind, name, self._cluster.namespace)
         if found is None:
             return
-        state = found.get("status", {}).get("jobDeploymentStatus", "New")
+        state = _job_state(found)
         if state not in ENDED:
             raise UseError(
                 f"RayJob {name}",
@@ -192,9 +192,15 @@ class ClusterJob:
             )
 
 
+def _job_state(job: dict[str, Any]) -> str:
+    """How KubeRay has a RayJob; one that it has not looked at is new."""
+    state: str = job.get("status", {}).get("jobDeploymentStatus", "New")
+    return state
+
+
 def _words(kind: str, status: dict[str, Any]) -> str:
     if kind == "RayJob":
-        parts = [status.get("jobDeploymentStatus", "New"), status.get("jobStatus", "")]
+        parts = [_job_state({"status": status}), status.get("jobStatus", "")]
         return ", ".join(part for part in parts if part)
     if kind == "RayService":
         conditions = status.get("conditions") or []

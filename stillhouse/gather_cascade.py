@@ -56,7 +56,8 @@ def told_cascade(reader: RunReader, student: str, costs: report.Economics) -> re
 
     def money(deferred: float) -> float | None:
         """A thousand requests: the student answers all, and the teacher what it defers."""
-        if compared is None or not teacher.startswith(compared):  # another's requests cost other
+        # `gemma raw`, or `gemma, plain prompt`: another teacher's requests cost other money.
+        if teacher.replace(",", " ").split()[0] != compared:
             return None
         if costs.student_per_thousand is None or costs.teacher_per_thousand is None:
             return None
