@@ -142,8 +142,8 @@ class Serve(Section):
         if self.drain_seconds < self.timeout_seconds:
             raise ValueError(
                 f"drain_seconds is {self.drain_seconds:g}, below timeout_seconds, "
-                f"{self.timeout_seconds:g}: a replica that stops would cut requests off. Let both be "
-                f"{self.timeout_seconds:g}"
+                f"{self.timeout_seconds:g}: a replica that stops would cut requests off. "
+                f"Let both be {self.timeout_seconds:g}"
             )
         return self
 
